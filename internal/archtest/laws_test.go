@@ -54,6 +54,7 @@ var laws = []law{
 	}},
 	{name: "nothing sleeps where an event can be awaited", check: noSleep, except: map[string]string{
 		"internal/observe/monitor/monitor_test.go": "in a synctest bubble, where a sleep takes no time",
+		"internal/ops/status/document_test.go":     "in a synctest bubble, where a sleep takes no time",
 	}},
 	{name: "a panic says whose bug it is", check: panics, except: map[string]string{
 		"rulesettest.Forward": "its input is the tests' own",

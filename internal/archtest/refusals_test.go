@@ -149,7 +149,7 @@ func (e *E) Reply() (code int, text string) {
 }
 func (s *step) g() {
 	s.Kind, s.Reason = verdict.RefusedLine, "not here"
-	s.err = &Error{plain: "no resumption"}
+	s.err = &Error{reason: "no resumption"}
 }
 `, "")
 	r := refusalReader{map[string]string{"RefusedLine": "line"}, constants(p), nil}

@@ -94,8 +94,9 @@ func (d *Daemon) newInstance() *instance {
 	})
 	r.status = &status.Source{
 		Version: version.String(), File: d.File, Table: d.Table, Started: r.started,
-		Gateway: r.gateway, SessionLog: r.sessionLog, Expiries: r.keys.Expiries, Reloader: r.requestReload,
-		Repairs: r.repairer.State, Health: r.health.State, FilterRemedy: r.prober.FilterRemedy,
+		Gateway: r.gateway, SessionLog: r.sessionLog, Expiries: r.keys.Expiries,
+		RequestReload: r.requestReload,
+		Repairs:       r.repairer.State, Health: r.health.State, FilterRemedy: r.prober.FilterRemedy,
 	}
 	r.prober.Ours = r.listeners.ListensAt
 	r.gateway.OnChange = r.listeners.Update

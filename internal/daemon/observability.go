@@ -59,7 +59,7 @@ func (r *instance) sessionHooks() sessions.Hooks {
 	m := r.metrics
 	return sessions.Hooks{
 		Began: m.SessionBegan, Dialled: m.Dialled,
-		Opened: m.PinholeOpened, Used: m.PinholeUsed, Unused: m.PinholeExpired,
+		Opened: m.PinholeOpened, Used: m.PinholeUsed, Unused: m.PinholeUnused,
 		DataFailed: m.DataFailed, Settled: r.logSettled,
 		Finished: func(t sessions.Transfer) {
 			m.Finished(t)

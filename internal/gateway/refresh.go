@@ -27,8 +27,8 @@ func (g *Gateway) Refresh(
 		return false, context.Cause(ctx)
 	}
 	findings = append(findings, revertUnsound(before, after, examine)...)
-	changed, news, err := g.replace(changes, before, after, findings)
-	for _, n := range news { // without a lock: a log may block
+	changed, entries, err := g.replace(changes, before, after, findings)
+	for _, n := range entries { // without a lock: a log may block
 		g.log.Log(ctx, n.level, n.text, n.attrs...)
 	}
 	return changed, err
@@ -38,60 +38,62 @@ func (g *Gateway) Refresh(
 // and returns what there is to log.
 func (g *Gateway) replace(
 	changes int, before, after []forward.Resolved, findings []finding.Finding,
-) (changed bool, news []news, err error) {
+) (changed bool, entries []logEntry, err error) {
 	g.changing.Lock()
 	defer g.changing.Unlock()
 	if _, now := g.published(); now != changes {
 		return false, nil, nil
 	}
-	news = g.nameNews(after, findings)
+	entries = g.nameEntries(after, findings)
 	if slices.EqualFunc(before, after, func(b, a forward.Resolved) bool { return !addressesChanged(b, a) }) {
-		return false, news, nil
+		return false, entries, nil
 	}
 	if err := g.publish(after); err != nil {
-		return false, news, err
+		return false, entries, err
 	}
 	if g.OnChange != nil {
 		g.OnChange(after)
 	}
-	return true, append(news, addressNews(before, after)...), nil
+	return true, append(entries, addressEntries(before, after)...), nil
 }
 
-// news is a log record that waits until no lock is held.
-type news struct {
+// logEntry is a log record that waits until no lock is held.
+type logEntry struct {
 	level slog.Level
 	text  string
 	attrs []any
 }
 
-// nameNews returns what to log of names: one record when a name begins to fail, and one when it resolves
+// nameEntries returns what to log of names: one record when a name begins to fail, and one when it resolves
 // again. The caller holds changing.
-func (g *Gateway) nameNews(forwards []forward.Resolved, findings []finding.Finding) (all []news) {
+func (g *Gateway) nameEntries(forwards []forward.Resolved, findings []finding.Finding) (all []logEntry) {
 	failing := map[string]bool{}
 	for _, f := range findings {
 		failing[f.Forward] = true
 		if !g.failed[f.Forward] {
-			all = append(all, news{slog.LevelWarn, f.Text, []any{"forward", f.Forward, "remedy", f.Remedy}})
+			all = append(all, logEntry{slog.LevelWarn, f.Text, []any{"forward", f.Forward, "remedy",
+				f.Remedy}})
 		}
 	}
 	for _, f := range forwards { // forwards that were removed are not reported
 		if g.failed[f.Name] && !failing[f.Name] {
-			all = append(all, news{slog.LevelInfo, "server name resolves again", []any{"forward", f.Name}})
+			all = append(all, logEntry{slog.LevelInfo, "server name resolves again", []any{"forward",
+				f.Name}})
 		}
 	}
 	g.failed = failing
 	return all
 }
 
-// addressNews returns what to log of addresses that changed.
-func addressNews(before, after []forward.Resolved) (all []news) {
+// addressEntries returns what to log of addresses that changed.
+func addressEntries(before, after []forward.Resolved) (all []logEntry) {
 	for i, f := range after {
 		if from, to := serverText(before[i]), serverText(f); from != to {
-			all = append(all, news{slog.LevelInfo, "server address changed",
+			all = append(all, logEntry{slog.LevelInfo, "server address changed",
 				[]any{"forward", f.Name, "server", f.Server.String(), "from", from, "to", to}})
 		}
 		if from, to := advertisedText(before[i]), advertisedText(f); from != to {
-			all = append(all, news{slog.LevelInfo, "advertised address changed",
+			all = append(all, logEntry{slog.LevelInfo, "advertised address changed",
 				[]any{"forward", f.Name, "from", from, "to", to}})
 		}
 	}

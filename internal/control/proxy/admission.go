@@ -29,7 +29,7 @@ func (p *Proxy) admit(from netip.Addr, f forward.Resolved) (kind verdict.Refusal
 	defer p.mu.Unlock()
 	switch {
 	case p.draining != nil:
-		return verdict.RefusedDrain, session.Drained(p.draining).Reason
+		return verdict.RefusedDrain, session.DrainRefusal(p.draining).Reason
 	case p.sessions >= limits.Sessions:
 		return verdict.RefusedLimit, "too many sessions, try again later"
 	case p.clients[client] >= limits.PerClient:
@@ -91,7 +91,7 @@ func (p *Proxy) reject(f forward.Resolved, client *net.TCPConn, record *sessions
 		}
 		return who
 	})
-	record.Ends(r.Goodbye())
+	record.Ended(r.Goodbye())
 	_ = client.SetWriteDeadline(time.Now().Add(conn.LingerTime))
 	if !f.TLS.Implicit { // such a client would take it for TLS
 		_, _ = client.Write([]byte(r.Goodbye() + "\r\n"))

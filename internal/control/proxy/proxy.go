@@ -155,7 +155,7 @@ func (p *Proxy) begin(draining, aborted context.Context, client *net.TCPConn) *s
 		why := unreachable(err)
 		switch {
 		case draining.Err() != nil:
-			why = session.Drained(context.Cause(draining))
+			why = session.DrainRefusal(context.Cause(draining))
 			why.Kind = verdict.RefusedDrain
 		case dialing.Err() != nil:
 			why = refusal.New(verdict.NotRefused, verdict.CodeKilled, session.OperatorEnded)
@@ -171,8 +171,8 @@ func (p *Proxy) begin(draining, aborted context.Context, client *net.TCPConn) *s
 // unreachable is the refusal for a client whose server cannot be reached, or not with TLS.
 func unreachable(err error) refusal.Refusal {
 	r := refusal.New(verdict.RefusedUnreachable, verdict.CodeServerUnreachable, "cannot reach the server")
-	if noTLS, ok := errors.AsType[*upstream.Error](err); ok {
-		r.Refusal = noTLS.Refusal
+	if setup, ok := errors.AsType[*upstream.Error](err); ok {
+		r.Refusal = setup.Refusal
 	}
 	r.Err = err
 	return r

@@ -26,7 +26,7 @@ func (p *Proxy) watch(draining, aborted context.Context) {
 			p.mu.Unlock()
 		case <-abortCh:
 			abortCh = nil
-			why := session.Drained(context.Cause(draining))
+			why := session.DrainRefusal(context.Cause(draining))
 			for _, s := range p.tracked() {
 				s.Abort(why.Code, why.Reason)
 			}

@@ -39,8 +39,8 @@ func (r Refusal) Goodbye() string {
 	return "421 " + r.Reason
 }
 
-// OfData returns the refusal of a data connection by the data path.
-func OfData(err error) Refusal {
+// FromData returns the refusal of a data connection by the data path.
+func FromData(err error) Refusal {
 	why := FailureOf(err)
 	return Refusal{Err: err,
 		Refusal: verdict.Refusal{Kind: verdict.RefusedBrokenTransfer, Reason: why.Reason,

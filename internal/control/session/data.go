@@ -46,7 +46,7 @@ func (s *Session) act(step dialogue.Step) (dialogue.Step, error) {
 		if !s.closeData() {
 			return step, errTurnTaken
 		}
-		step, err = s.replace(step)
+		step, err = s.openNext(step)
 	}
 	if err == nil || err == errTurnTaken {
 		return step, err
@@ -58,8 +58,8 @@ func (s *Session) act(step dialogue.Step) (dialogue.Step, error) {
 	return s.dialogue.Failed(why.Reason, why.Remedy), err
 }
 
-// replace opens what a step asks for in place of what was open before.
-func (s *Session) replace(step dialogue.Step) (_ dialogue.Step, err error) {
+// openNext opens what a step asks for in place of what was open before.
+func (s *Session) openNext(step dialogue.Step) (_ dialogue.Step, err error) {
 	opens := step.Action == dialogue.Open || step.Action == dialogue.Bridge
 	if s.forgetEnded(); opens && len(s.detached) >= maxDetached {
 		return step, errTooManyDetached()
@@ -191,7 +191,7 @@ func (s *Session) complete(step dialogue.Step) (dialogue.Step, error) {
 	case !ok:
 		return step, errTurnTaken
 	case step.Aborted, failure != nil:
-		return s.failed(step, failure)
+		return s.reportFailure(step, failure)
 	}
 	s.transcript.Finished(true, nil)
 	s.refusals.transferred()
@@ -226,9 +226,9 @@ func (s *Session) deliver(step dialogue.Step) (failure *pinhole.Failure, ok bool
 	return outcome.TransferFailure(pinhole.TransferEnd{Complete: true, Held: held}), ok
 }
 
-// failed ends a transfer that the client gave up, or that failed as the gateway knows; a nil failure: as the
-// server says.
-func (s *Session) failed(step dialogue.Step, failure *pinhole.Failure) (dialogue.Step, error) {
+// reportFailure ends a transfer that the client gave up, or that failed as the gateway knows; a nil failure:
+// as the server says.
+func (s *Session) reportFailure(step dialogue.Step, failure *pinhole.Failure) (dialogue.Step, error) {
 	switch {
 	case step.Aborted: // between the two ends
 		s.transcript.Finished(false, &verdict.Fault{Code: verdict.CodeAborted})
@@ -237,7 +237,7 @@ func (s *Session) failed(step dialogue.Step, failure *pinhole.Failure) (dialogue
 		s.transcript.Finished(false, nil)
 		return step, nil
 	}
-	f := s.described(refusal.OfData(failure)).Fault()
+	f := s.described(refusal.FromData(failure)).Fault()
 	f.Verb = "" // the transfer's
 	s.transcript.Finished(false, &f)
 	return s.dialogue.Broken(*failure), failure
@@ -254,7 +254,7 @@ func (s *Session) fail(step dialogue.Step) (dialogue.Step, error) {
 	if outcome.Counted && outcome.Connected.IsZero() && !s.closeTransfer() {
 		return step, errTurnTaken
 	}
-	return s.failed(step, outcome.TransferFailure(pinhole.TransferEnd{DataRefused: step.DataRefused}))
+	return s.reportFailure(step, outcome.TransferFailure(pinhole.TransferEnd{DataRefused: step.DataRefused}))
 }
 
 // decline keeps the data connection after the server refused a transfer's command: it serves the next one,
@@ -324,7 +324,7 @@ func (s *Session) closeData() bool {
 	case err == errTurnTaken:
 		return false
 	case err != nil:
-		s.refuse(refusal.OfData(err))
+		s.refuse(refusal.FromData(err))
 	}
 	handle := s.passthrough
 	s.passthrough = nil

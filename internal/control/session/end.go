@@ -34,7 +34,7 @@ func (s *Session) readerEnded() {
 	case returnedLast:
 		s.reportEnding()
 		if s.closeData() {
-			s.finish(finished)
+			s.closeSession(finished)
 		}
 		return
 	}
@@ -46,16 +46,16 @@ func (s *Session) readerEnded() {
 			return
 		case <-limit.C:
 			if s.takeTurnAway(s.env.CloseTime) {
-				s.finish(finished)
+				s.closeSession(finished)
 				return
 			}
 		}
 	}
 }
 
-// finish tells the client why the session is over, closes both connections, waits for data that goes on
+// closeSession tells the client why the session is over, closes both connections, waits for data that goes on
 // without them, and forgets the session. It closes finished.
-func (s *Session) finish(finished chan<- struct{}) {
+func (s *Session) closeSession(finished chan<- struct{}) {
 	defer close(finished)
 	s.reportEnding()
 	s.closeTLS()
@@ -74,7 +74,7 @@ func (s *Session) finish(finished chan<- struct{}) {
 	s.awaitDetached()
 	s.transferStarted.stop()
 	s.env.Ended(s)
-	ended, settled := s.record.Ends(goodbye)
+	ended, settled := s.record.Ended(goodbye)
 	s.logEnd(ended, settled, goodbye)
 }
 

@@ -60,7 +60,7 @@ func (s *Session) watchHandshake(from *conn.Control, some []byte) error {
 		return errTurnTaken
 	}
 	if err != nil {
-		s.terminate(refusal.OfData(err))
+		s.terminate(refusal.FromData(err))
 	}
 	return err
 }

@@ -300,7 +300,7 @@ func (s *Session) fromServer(text []byte, ending ftp.Ending, err error, ahead bo
 	}
 	s.endTurn()
 	if s.draining != nil && s.phase == reading && !s.dialogue.InTransfer() {
-		s.terminateLocked(Drained(s.draining))
+		s.terminateLocked(DrainRefusal(s.draining))
 	}
 	if s.phase == stopping {
 		s.stopServerReader()
@@ -327,7 +327,7 @@ func (s *Session) takeServerTurn(err error, ahead bool) bool {
 		return false
 	case err != nil:
 		explained := s.dialogue.ServerClosing() || s.clientEnded
-		if s.dialogue.Codeless() && !s.dialogue.Greeted() {
+		if s.dialogue.OtherProtocol() {
 			err = errNotFTP
 		}
 		s.mu.Unlock()
@@ -363,14 +363,13 @@ var errNotFTP = errors.New("no FTP greeting")
 // serverFailed ends the session for what is wrong with the server's stream. explained says that the client
 // need not be told why: it closed first, or the server has told it.
 func (s *Session) serverFailed(err error, explained bool) {
-	const left = "the server has closed the connection"
 	switch {
 	case explained:
 		s.terminate(s.serverGoodbye())
 	case err == errNotFTP, badLine(err):
 		s.terminate(refusal.New(verdict.RefusedBadReply, verdict.CodeServerBadReply, dialogue.NotFTP))
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		s.terminate(refusal.New(verdict.RefusedUnreachable, verdict.CodeServerLeft, left))
+		s.terminate(refusal.New(verdict.RefusedUnreachable, verdict.CodeServerLeft, dialogue.ServerLeft))
 	default:
 		s.terminate(refusal.New(verdict.RefusedUnreachable, verdict.CodeServerLeft, serverBroken))
 	}

@@ -94,7 +94,7 @@ func TestSessionStopsTimer(t *testing.T) {
 	timer := time.AfterFunc(time.Hour, s.transferStarted.signal)
 	s.transferStarted.timer = timer
 	s.terminate(refusal.Refusal{})
-	s.finish(make(chan struct{}))
+	s.closeSession(make(chan struct{}))
 	if timer.Stop() {
 		t.Error("the timer runs after the session's end")
 	}

@@ -43,7 +43,7 @@ func (s *Session) carryOut(step dialogue.Step) (done dialogue.Step, ok bool) {
 		}
 	}
 	if step.Transition != dialogue.None && !s.isTerminated() {
-		s.request(step.Transition)
+		s.requestTransition(step.Transition)
 	}
 	if step.End {
 		s.terminate(refusal.Refusal{})
@@ -137,9 +137,9 @@ func (s *Session) send(c *conn.Control, f func() error) {
 	}
 }
 
-// request notes the transition that a step asks for. The client's reader makes it when the turn ends, in
-// apply.
-func (s *Session) request(t dialogue.Transition) {
+// requestTransition notes the transition that a step asks for. The client's reader makes it when the turn
+// ends, in apply.
+func (s *Session) requestTransition(t dialogue.Transition) {
 	s.requested = t
 	if t == dialogue.Passthrough {
 		s.noGoodbye = true

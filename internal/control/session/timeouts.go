@@ -32,8 +32,8 @@ const (
 	notServed    = "the gateway does not serve this address any more"
 )
 
-// Drained is what ends the session of a forward that drains.
-func Drained(why error) refusal.Refusal {
+// DrainRefusal is what ends the session of a forward that drains.
+func DrainRefusal(why error) refusal.Refusal {
 	if errors.Is(why, ErrNotServed) {
 		return refusal.New(verdict.NotRefused, verdict.CodeShutDown, notServed)
 	}
@@ -58,7 +58,7 @@ func (s *Session) CheckTimeouts(now time.Time, draining error) time.Time {
 	due, r := s.due()
 	switch {
 	case s.draining != nil && !s.dialogue.InTransfer():
-		s.terminateLocked(Drained(s.draining))
+		s.terminateLocked(DrainRefusal(s.draining))
 	case !now.Before(due):
 		s.terminateLocked(r)
 	}
@@ -106,18 +106,17 @@ func (s *Session) checkWrite(now time.Time) time.Time {
 // due returns when the session's time is up if nothing happens, and the reason then.
 func (s *Session) due() (time.Time, refusal.Refusal) {
 	d := s.dialogue
-	const silent = "the server does not answer"
 	login, idle := s.loginFrom.Add(s.limits.Login), s.lastActive.Add(s.limits.Idle)
 	switch {
-	case !d.Greeted() && d.Codeless():
+	case d.OtherProtocol():
 		return login, refusal.New(verdict.RefusedBadReply, verdict.CodeServerBadReply, dialogue.NotFTP)
 	case !d.Greeted():
-		return login, refusal.New(verdict.RefusedUnreachable, verdict.CodeServerSilent, silent)
+		return login, refusal.New(verdict.RefusedUnreachable, verdict.CodeServerSilent, dialogue.ServerSilent)
 	case !d.LoggedIn():
 		reason := fmt.Sprintf("no login within %s", s.limits.Login)
 		return login, refusal.New(verdict.RefusedTime, verdict.CodeLoginTime, reason)
 	case d.AwaitsReply():
-		return idle, refusal.New(verdict.RefusedUnreachable, verdict.CodeServerLeft, silent)
+		return idle, refusal.New(verdict.RefusedUnreachable, verdict.CodeServerLeft, dialogue.ServerSilent)
 	}
 	reason := fmt.Sprintf("idle for %s", s.limits.Idle)
 	return idle, refusal.New(verdict.RefusedTime, verdict.CodeIdle, reason)

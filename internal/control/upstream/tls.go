@@ -221,10 +221,10 @@ func (s *serverTLSSetup) replyError(err error) *Error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		e.Kind, e.Code = verdict.RefusedUnreachable, verdict.CodeServerSilent
-		e.Reason = "the server does not answer"
+		e.Reason = dialogue.ServerSilent
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
 		e.Kind, e.Code = verdict.RefusedUnreachable, verdict.CodeServerLeft
-		e.Reason = "the server has closed the connection"
+		e.Reason = dialogue.ServerLeft
 		e.Remedy = "its own log says why"
 	}
 	return e

@@ -8,8 +8,13 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// NotFTP is the reason for a client whose server speaks another protocol.
-const NotFTP = "the server's answer is not FTP"
+// The reasons for a client whose server does not serve it.
+const (
+	NotFTP       = "the server's answer is not FTP"
+	TurnedAway   = "the server takes no sessions now" // it greets with a refusal
+	ServerSilent = "the server does not answer"
+	ServerLeft   = "the server has closed the connection"
+)
 
 // maxCodeless is how many lines without a code may come in a row.
 const maxCodeless = 16
@@ -25,8 +30,8 @@ func (d *Dialogue) lineWithoutCode(s *Step, line ftp.ServerLine) {
 	d.pass(s, line)
 }
 
-// Codeless reports whether the server's last line had no code.
-func (d *Dialogue) Codeless() bool { return d.codeless > 0 }
+// OtherProtocol reports whether the server has said something, and no greeting.
+func (d *Dialogue) OtherProtocol() bool { return d.codeless > 0 && !d.Greeted() }
 
 // clientVerbs are commands that no line for people begins with.
 var clientVerbs = []string{"USER", "PASS", "QUIT", "PASV", "EPSV", "PORT", "EPRT", "RETR", "STOR", "NOOP"}

@@ -16,7 +16,7 @@ func (d *Dialogue) command(s *Step, line ftp.ClientLine) {
 	case line.IsReply:
 		s.end(verdict.RefusedLine, "a client sends commands, not replies")
 	case line.Blank(): // some servers answer it
-		d.request(s, line)
+		d.forwardLine(s, line)
 	case d.refuseForeign(s, line):
 	case line.Command.Verb == "":
 		s.refuse(verdict.RefusedLine, 500, "not an FTP command")
@@ -93,15 +93,15 @@ func (d *Dialogue) forward(s *Step, line ftp.ClientLine) {
 		s.refuse(verdict.RefusedNotLoggedIn, 530, "log in first")
 		return
 	}
-	r := d.request(s, line)
+	r := d.forwardLine(s, line)
 	r.transfer, s.TransferBegan = transfer, transfer
 	if transfer && d.dataReady {
 		d.useData(s, r)
 	}
 }
 
-// request sends the server a client's command unchanged, and awaits the answer.
-func (d *Dialogue) request(s *Step, line ftp.ClientLine) *request {
+// forwardLine sends the server a client's command unchanged, and awaits the answer.
+func (d *Dialogue) forwardLine(s *Step, line ftp.ClientLine) *request {
 	s.ToServer = append(slices.Grow(s.ToServer, len(line.Text)+2), line.Text...)
 	s.ToServer = append(s.ToServer, '\r', '\n')
 	r := d.queue.add(line.Command.Verb)

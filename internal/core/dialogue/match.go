@@ -159,5 +159,5 @@ func (q *queue) optionalWith(verb string) *request {
 
 // secondAnswer returns the optional ABOR whose answer a 225 or 226 is; nil: there is none.
 func (q *queue) secondAnswer() *request {
-	return q.find(func(r *request) bool { return r.optional && r.verb == "ABOR" && !r.passed })
+	return q.find(func(r *request) bool { return r.optional && r.verb == "ABOR" && !r.overtaken })
 }

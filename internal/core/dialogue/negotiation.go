@@ -205,7 +205,7 @@ func (d *Dialogue) agree() {
 	if d.retried {
 		d.prefers = d.sentVerb
 	}
-	d.queue.passed()
+	d.queue.dropOptionalBefore()
 	d.answered()
 }
 

@@ -35,16 +35,16 @@ type queue struct {
 
 // request is a command under way.
 type request struct {
-	verb     string // as the client sent it
-	user     string // of USER
-	number   int    // of the client's commands; the server's greeting has number 0
-	optional bool   // it may have got its last reply: it blocks nothing
-	transfer bool   // it uses a data connection, and the server has not ended it
-	started  bool   // a transfer: the server answered with 1yz
-	hasData  bool   // a transfer: the data connection is agreed upon
-	aborted  bool   // a transfer: the client sent ABOR behind it
-	glued    bool   // PASS without a space behind the verb: perhaps another command
-	passed   bool   // an optional one: a later command was answered, before which this one's reply comes
+	verb      string // as the client sent it
+	user      string // of USER
+	number    int    // of the client's commands; the server's greeting has number 0
+	optional  bool   // it may have got its last reply: it blocks nothing
+	transfer  bool   // it uses a data connection, and the server has not ended it
+	started   bool   // a transfer: the server answered with 1yz
+	hasData   bool   // a transfer: the data connection is agreed upon
+	aborted   bool   // a transfer: the client sent ABOR behind it
+	glued     bool   // PASS without a space behind the verb: perhaps another command
+	overtaken bool   // an optional one: a later command was answered, before which this one's reply comes
 }
 
 const (
@@ -202,11 +202,11 @@ func (q *queue) answered() {
 	}
 	r := q.requests[i]
 	if r.transfer {
-		q.optional("ABOR")
+		q.makeOptional("ABOR")
 	}
 	before := q.requests[:i]
 	for j := range before {
-		before[j].passed = before[j].passed || !r.optional
+		before[j].overtaken = before[j].overtaken || !r.optional
 	}
 	before = slices.DeleteFunc(before, func(r request) bool { return r.optional && isLogin(r.verb) })
 	q.requests = append(before, q.requests[i+1:]...)
@@ -217,12 +217,12 @@ func (q *queue) answered() {
 func (q *queue) abandonTransfer() {
 	t := q.transfer()
 	t.verb, t.transfer, t.optional = "ABOR", false, true
-	q.optional("ABOR")
+	q.makeOptional("ABOR")
 }
 
-// passed removes the optional commands before the one that the reply under way answers beyond doubt: servers
-// answer in order, so none of them gets another reply.
-func (q *queue) passed() {
+// dropOptionalBefore removes the optional commands before the one that the reply under way answers beyond
+// doubt: servers answer in order, so none of them gets another reply.
+func (q *queue) dropOptionalBefore() {
 	for i := range q.requests {
 		if q.requests[i].number == q.current {
 			before := slices.DeleteFunc(q.requests[:i], func(r request) bool { return r.optional })
@@ -232,8 +232,8 @@ func (q *queue) passed() {
 	}
 }
 
-// optional makes all commands with this verb optional.
-func (q *queue) optional(verb string) {
+// makeOptional makes all commands with this verb optional.
+func (q *queue) makeOptional(verb string) {
 	for i := range q.requests {
 		if r := &q.requests[i]; r.verb == verb {
 			r.optional = true

@@ -47,12 +47,12 @@ func (d *Dialogue) reply(s *Step, line ftp.ServerLine) {
 		d.activeReply(s, line)
 	case r.verb == "FEAT":
 		d.features(s, line)
-		d.finish(s, r, line)
+		d.replyEnds(s, r, line)
 	case !line.Last && r.transfer && line.Code/100 > 1:
 		d.holdBack(s, line)
 	default:
 		d.pass(s, line)
-		d.finish(s, r, line)
+		d.replyEnds(s, r, line)
 	}
 	if line.Last {
 		d.held.lines = nil
@@ -147,8 +147,8 @@ func (d *Dialogue) hidden(text []byte) bool {
 	return slices.Contains(hiddenFeatures, word) || !d.passesThrough() && slices.Contains(tlsFeatures, word)
 }
 
-// finish takes the end of a reply that was passed on: what it means for the session.
-func (d *Dialogue) finish(s *Step, r request, line ftp.ServerLine) {
+// replyEnds takes the end of a reply that was passed on: what it means for the session.
+func (d *Dialogue) replyEnds(s *Step, r request, line ftp.ServerLine) {
 	switch {
 	case !line.Last:
 		return
@@ -222,9 +222,6 @@ func (d *Dialogue) transferEnds(s *Step, r request, code int) {
 		s.Action = Finish
 	}
 }
-
-// TurnedAway is the reason for a client whose server greets with a refusal.
-const TurnedAway = "the server takes no sessions now"
 
 // greeted handles the server's greeting. A server may let everybody in with it.
 func (d *Dialogue) greeted(s *Step, code int) {

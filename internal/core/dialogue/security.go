@@ -89,7 +89,7 @@ func (d *Dialogue) auth(s *Step, line ftp.ClientLine) {
 		s.refuse(verdict.RefusedEncryption, 504, "AUTH takes TLS or SSL")
 	case d.passesThrough():
 		d.openPassthrough(s)
-		d.request(s, line)
+		d.forwardLine(s, line)
 	case !d.terminates() && d.config.TLS.Server != forward.ServerTLSOff:
 		s.refuse(verdict.RefusedEncryption, 534, "clients speak plain FTP with this gateway")
 		s.Refusal.Code, s.Refusal.Remedy = verdict.CodeTLSRefused, remedyClientTLS

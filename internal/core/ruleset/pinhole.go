@@ -30,7 +30,7 @@ func SourceMap(v Version) Set {
 
 // mayCarryData reports whether the kernel may carry data connections of a forward with tracking proxy.
 func mayCarryData(f forward.Resolved) bool {
-	return f.Tracking == forward.TrackingProxy && f.Data != forward.DataRelay
+	return f.Tracking == forward.TrackingProxy && f.MayUseKernel()
 }
 
 // withoutProxy returns the forwards with other tracking than proxy, which are elements of sets.

@@ -55,7 +55,7 @@ var dataSentences = map[Code]sentence{
 		says("{reason|the TLS handshake between the client and the gateway failed}{with error}"), nil,
 	},
 	CodeClientCertificate: {
-		says("{said|the client's certificate was refused}{with error}"),
+		says("{reason|the client's certificate was refused}{with error}"),
 		says("check the client's certificate against tls.client_ca and tls.client_crl"),
 	},
 	CodeClientNoDataTLS: {

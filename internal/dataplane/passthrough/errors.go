@@ -49,6 +49,9 @@ func orKernel(p pinhole.Passthrough, remedy string) string {
 	return "run as root or with CAP_NET_ADMIN so that the kernel carries it, or " + remedy
 }
 
+// RemedyOverlap is what to do where two passthroughs of a client have a port in common.
+const RemedyOverlap = "give the two forwards addresses or server_ports of their own"
+
 // portConflict is about a client that a port leads elsewhere already.
 func portConflict(p pinhole.Passthrough, port uint16, taken target) error {
 	return &Error{
@@ -57,7 +60,7 @@ func portConflict(p pinhole.Passthrough, port uint16, taken target) error {
 			port, taken.server, taken.sourceIP),
 		reason: fmt.Sprintf("port %d of the gateway leads you to another server "+
 			"while another session lasts", port),
-		remedy: "give the two forwards addresses or server_ports of their own",
+		remedy: RemedyOverlap,
 	}
 }
 

@@ -56,15 +56,15 @@ type expectation interface {
 // metered is a data connection that the kernel carries, and that is counted.
 type metered struct {
 	*kernelpath.DataPort
-	flow expectation // nil: nobody counts
+	expectation expectation // nil: nobody counts
 }
 
 // Outcome returns what has been carried so far.
 func (m metered) Outcome() pinhole.Outcome {
-	if m.flow == nil {
+	if m.expectation == nil {
 		return pinhole.KernelOutcome()
 	}
-	return m.flow.Outcome()
+	return m.expectation.Outcome()
 }
 
 // Finish waits for nothing. The server says that the transfer is over, so the peer has connected.
@@ -79,16 +79,16 @@ func (m metered) AwaitBothEnds(<-chan struct{}) {}
 // Use keeps the pinhole open until its connection comes. Where nobody counts, nobody would know of that, and
 // a pinhole that lived on might serve a second connection: then it has its usual time.
 func (m metered) Use() {
-	if m.flow != nil {
-		m.flow.Keep(true)
+	if m.expectation != nil {
+		m.expectation.Keep(true)
 		m.DataPort.Use()
 	}
 }
 
 // Unuse has the pinhole live for its usual time again.
 func (m metered) Unuse() {
-	if m.DataPort.Unuse(); m.flow != nil {
-		m.flow.Keep(false)
+	if m.DataPort.Unuse(); m.expectation != nil {
+		m.expectation.Keep(false)
 	}
 }
 
@@ -98,17 +98,17 @@ func (m metered) Ended() <-chan struct{} { return nil }
 
 // Sever ends the connection, if the peer has connected. Its next packet must not find the pinhole open.
 func (m metered) Sever() {
-	if m.flow != nil {
+	if m.expectation != nil {
 		m.Shut()
-		m.flow.Sever()
+		m.expectation.Sever()
 	}
 }
 
 // Close closes the pinhole. A connection that was made goes on, and is counted to its end.
 func (m metered) Close() pinhole.Outcome {
 	m.DataPort.Close()
-	if m.flow != nil {
-		m.flow.Release(m.Used())
+	if m.expectation != nil {
+		m.expectation.Release(m.Used())
 	}
 	return m.Outcome()
 }

@@ -36,7 +36,7 @@ func acceptEarly(
 
 // Arm lets the connection through that has come, or opens the pinhole in the kernel for one to come.
 func (e *earlyAccept) Arm() error {
-	if e.waiting.Waiting() || e.flow != nil && e.flow.ForgetEarlier() {
+	if e.waiting.Waiting() || e.expectation != nil && e.expectation.ForgetEarlier() {
 		e.viaRelay.Store(true)
 		return e.waiting.Arm()
 	}

@@ -7,6 +7,7 @@ import (
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/verdict"
+	"ftpgate/internal/dataplane/kernelpath"
 	"ftpgate/internal/dataplane/passthrough"
 	"ftpgate/internal/dataplane/port"
 	"ftpgate/internal/dataplane/relay"
@@ -113,6 +114,10 @@ func passthroughFailure(err error) error {
 	if refused, ok := errors.AsType[*passthrough.Error](err); ok {
 		f.ReplyCode, f.Reason = refused.Reply()
 		f.Remedy = refused.Remedy()
+	}
+	if errors.Is(err, kernelpath.ErrOverlap) {
+		f.ReplyCode, f.Remedy = 431, passthrough.RemedyOverlap // RFC 2228 section 5
+		f.Reason = "ports of the gateway lead you to another server while another session lasts"
 	}
 	return f
 }

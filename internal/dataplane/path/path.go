@@ -173,7 +173,7 @@ func (p *Paths) Connect() error {
 // needs Connect. It cannot fail: passthroughs that are not renewed now are renewed later.
 func (p *Paths) Update(forwards []forward.Resolved, usable bool) {
 	p.reserved.Store(reservedBy(forwards))
-	p.host.refreshHost()
+	p.host.refresh()
 	if !usable {
 		p.kernel.Store(nil)
 		return
@@ -245,9 +245,9 @@ func (p forwardPath) open(
 	}
 	hole.Listen = opened.Listen()
 	data := metered{opened, p.expect(hole)}
-	if data.flow != nil {
-		opened.Count(func() bool { return !data.flow.Outcome().Connected.IsZero() })
-		data.flow.OnComplete(opened.Complete)
+	if data.expectation != nil {
+		opened.Count(func() bool { return !data.expectation.Outcome().Connected.IsZero() })
+		data.expectation.OnComplete(opened.Complete)
 	}
 	if !hole.Active {
 		return data, opened.Listen(), nil

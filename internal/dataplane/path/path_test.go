@@ -12,6 +12,7 @@ import (
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/dataplane"
+	"ftpgate/internal/dataplane/passthrough"
 	"ftpgate/internal/dataplane/relaytest"
 )
 
@@ -138,9 +139,9 @@ func TestPassthroughByKernel(t *testing.T) {
 	other := p
 	other.Target = netip.MustParseAddr("203.0.113.22")
 	_, err = s.path().OpenPassthrough(other)
-	if f := failureOf(t, err); f.Fault.Code != "" || f.Reason != "" ||
-		!strings.Contains(f.Error(), p.String()) {
-		t.Errorf("got %+v; want a failure that names %s", f, p)
+	if f := failureOf(t, err); f.Fault.Code != "" || f.ReplyCode != 431 || f.Reason == "" ||
+		f.Remedy != passthrough.RemedyOverlap || !strings.Contains(f.Error(), p.String()) {
+		t.Errorf("got %+v; want a 431 with a remedy that names %s", f, p)
 	}
 	handle.Close()
 	if got := s.PassthroughRanges(); len(got) != 0 {

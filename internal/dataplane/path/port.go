@@ -126,13 +126,13 @@ func (h *hostAddresses) has(addr netip.Addr) bool {
 	}
 	h.mu.Unlock()
 	if old {
-		addrs = h.refreshHost()
+		addrs = h.refresh()
 	}
 	return addrs[addr]
 }
 
-// refreshHost reads the gateway's addresses and returns them. After an error the old ones hold.
-func (h *hostAddresses) refreshHost() map[netip.Addr]bool {
+// refresh reads the gateway's addresses and returns them. After an error the old ones hold.
+func (h *hostAddresses) refresh() map[netip.Addr]bool {
 	list, err := h.read()
 	if err != nil {
 		h.log.Warn("the gateway's own addresses cannot be read", "err", err)

@@ -28,7 +28,7 @@ type tlsConnection struct {
 	tls  [2]legTLS
 	legs [2]*leg.Leg // once both ends stand
 
-	// heard is closed, by side, when it is known what the end has to say: it has sent data, or has ended.
+	// heard is closed, by side, when the end has sent data, or has ended.
 	heard     [2]chan struct{}
 	heardOnce [2]sync.Once
 
@@ -76,7 +76,7 @@ func (c *tlsConnection) notResumed() bool { return c.unresumed.Load() }
 // copy decrypts and encrypts everything that side sends. What was encrypted for an end that broke
 // before all of it was sent does not count as passed on.
 func (c *tlsConnection) copy(side Side) error {
-	defer c.firstData(side)
+	defer c.noteHeard(side)
 	src, dst := c.legs[side], c.legs[side.other()]
 	for {
 		if err := src.Wait(); err != nil {
@@ -93,7 +93,7 @@ func (c *tlsConnection) copy(side Side) error {
 			return &BrokenError{side.other(), errWrite}
 		}
 		if n > 0 && c.bytes[side].Add(int64(n)) == int64(n) {
-			c.firstData(side)
+			c.noteHeard(side)
 		}
 		if err != nil {
 			return c.conclude(side, err)
@@ -101,8 +101,8 @@ func (c *tlsConnection) copy(side Side) error {
 	}
 }
 
-// firstData notes that it is known what that side has to say.
-func (c *tlsConnection) firstData(side Side) { c.heardOnce[side].Do(func() { close(c.heard[side]) }) }
+// noteHeard notes that a side has sent data, or has ended.
+func (c *tlsConnection) noteHeard(side Side) { c.heardOnce[side].Do(func() { close(c.heard[side]) }) }
 
 // conclude passes the end of a direction on: close_notify, FIN or both, as the other leg has it. err is how
 // that side ended: io.EOF, or that it did not.
@@ -123,7 +123,7 @@ func (c *tlsConnection) conclude(side Side, err error) error {
 		}
 	}
 	c.markFINReceived(side)
-	c.firstData(side)
+	c.noteHeard(side)
 	if err := dst.CloseWrite(); err != nil && !c.closedCleanly(side.other()) {
 		return &BrokenError{side.other(), err}
 	}

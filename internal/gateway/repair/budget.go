@@ -11,9 +11,9 @@ const (
 
 // budget bounds repairs.
 type budget struct {
-	left int
-	from time.Time // since when left is counted
-	told bool      // the log says that it was spent; until it is full again
+	left   int
+	from   time.Time // since when left is counted
+	logged bool      // the log says that it was spent; until it is full again
 }
 
 func newBudget() budget { return budget{left: burst} }
@@ -27,7 +27,7 @@ func (b *budget) wait(now time.Time) time.Duration {
 	if n := int(now.Sub(b.from) / pause); n > 0 {
 		b.left = min(b.left+n, burst)
 		b.from = b.from.Add(time.Duration(n) * pause)
-		b.told = b.told && b.left < burst
+		b.logged = b.logged && b.left < burst
 	}
 	if b.left > 0 {
 		return 0

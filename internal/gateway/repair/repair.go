@@ -170,8 +170,8 @@ func (r *Repairer) postpone(b *budget) {
 	waiting, by := r.waiting, cause(r.changes)
 	r.waiting, r.state.Err = nil, ErrFight
 	r.mu.Unlock()
-	if !b.told {
-		b.told = true
+	if !b.logged {
+		b.logged = true
 		r.config.Log.Warn("another program removes ftpgate's rules again and again: "+
 			"they are put back once in "+pause.String(), r.attrs(by)...)
 	}

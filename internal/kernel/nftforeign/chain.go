@@ -82,12 +82,12 @@ func idOf(t *nftables.Table, name string) objectID { return objectID{t.Family, t
 func open() (*reader, error) {
 	conn, err := nftables.New(nftables.AsLasting())
 	if err != nil {
-		return nil, fmt.Errorf("nft: open netlink: %w", err)
+		return nil, fmt.Errorf("nftforeign: open netlink: %w", err)
 	}
 	r := &reader{conn: conn, rules: map[objectID][]*nftables.Rule{}, helpers: map[objectID]string{}}
 	if r.chains, err = conn.ListChains(); err != nil {
 		r.close()
-		return nil, fmt.Errorf("nft: list chains: %w", netlink.Errno(err))
+		return nil, fmt.Errorf("nftforeign: list chains: %w", netlink.Errno(err))
 	}
 	return r, nil
 }
@@ -102,7 +102,7 @@ func (r *reader) rulesOf(t *nftables.Table, name string) ([]*nftables.Rule, erro
 	}
 	rules, err := r.conn.GetRules(t, &nftables.Chain{Name: name, Table: t})
 	if err != nil {
-		return nil, fmt.Errorf("nft: list chain %s of table %s: %w", name, t.Name, netlink.Errno(err))
+		return nil, fmt.Errorf("nftforeign: list chain %s of table %s: %w", name, t.Name, netlink.Errno(err))
 	}
 	r.rules[id] = rules
 	return rules, nil

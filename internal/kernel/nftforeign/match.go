@@ -176,7 +176,7 @@ func (c *matcher) portRange(e *expr.Range) {
 func (c *matcher) lookup(t *nftables.Table, e *expr.Lookup) error {
 	set, err := c.conn.GetSetByName(t, e.SetName)
 	if err != nil {
-		return fmt.Errorf("nft: list set %s of table %s: %w", e.SetName, t.Name, netlink.Errno(err))
+		return fmt.Errorf("nftforeign: list set %s of table %s: %w", e.SetName, t.Name, netlink.Errno(err))
 	}
 	of := c.registers[e.SourceRegister]
 	verdicts := e.IsDestRegSet && e.DestRegister == unix.NFT_REG_VERDICT
@@ -186,7 +186,7 @@ func (c *matcher) lookup(t *nftables.Table, e *expr.Lookup) error {
 	}
 	elements, err := c.conn.GetSetElements(set)
 	if err != nil {
-		return fmt.Errorf("nft: list set %s of table %s: %w", e.SetName, t.Name, netlink.Errno(err))
+		return fmt.Errorf("nftforeign: list set %s of table %s: %w", e.SetName, t.Name, netlink.Errno(err))
 	}
 	switch {
 	case verdicts: // which packet goes to which chain is not read

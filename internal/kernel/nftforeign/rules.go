@@ -212,7 +212,7 @@ func (r *reader) helperName(t *nftables.Table, object string) (string, error) {
 	}
 	objects, err := r.conn.GetNamedObjects(t)
 	if err != nil {
-		return "", fmt.Errorf("nft: list objects of table %s: %w", t.Name, netlink.Errno(err))
+		return "", fmt.Errorf("nftforeign: list objects of table %s: %w", t.Name, netlink.Errno(err))
 	}
 	for _, o := range objects {
 		named, ok := o.(*nftables.NamedObj)

@@ -29,21 +29,21 @@ var versions = [...]ruleset.Version{ruleset.IPv4, ruleset.IPv6}
 // ftpgate's.
 func openElementConn(table string) (*elementConn, error) {
 	if !ruleset.OwnTable(table) {
-		return nil, fmt.Errorf("nft: table %s is not ftpgate's own", table)
+		return nil, fmt.Errorf("nftset: table %s is not ftpgate's own", table)
 	}
 	const raw = unix.SOCK_RAW | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
 	fd, err := unix.Socket(unix.AF_NETLINK, raw, unix.NETLINK_NETFILTER)
 	if err != nil {
-		return nil, fmt.Errorf("nft: open netlink: socket: %w", err)
+		return nil, fmt.Errorf("nftset: open netlink: socket: %w", err)
 	}
 	// A refusal does not repeat the request.
 	if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1); err != nil {
-		return nil, errors.Join(fmt.Errorf("nft: open netlink: setsockopt: %w", err), unix.Close(fd))
+		return nil, errors.Join(fmt.Errorf("nftset: open netlink: setsockopt: %w", err), unix.Close(fd))
 	}
 	if err := netlink.BindOwn(func(portID uint32) error {
 		return unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Pid: portID})
 	}); err != nil {
-		return nil, errors.Join(fmt.Errorf("nft: open netlink: bind: %w", err), unix.Close(fd))
+		return nil, errors.Join(fmt.Errorf("nftset: open netlink: bind: %w", err), unix.Close(fd))
 	}
 	c := newElementConn(table)
 	c.fd = fd
@@ -61,7 +61,7 @@ func newElementConn(table string) *elementConn {
 
 func (c *elementConn) close() error {
 	if err := unix.Close(c.fd); err != nil {
-		return fmt.Errorf("nft: close netlink: %w", err)
+		return fmt.Errorf("nftset: close netlink: %w", err)
 	}
 	return nil
 }

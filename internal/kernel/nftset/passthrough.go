@@ -91,7 +91,7 @@ func newPassthroughs(c *elementConn, renewalFailed func(error), timeout time.Dur
 // ENFILE if there are ruleset.MaxPassthroughs, and net.ErrClosed.
 func (p *PassthroughSet) Add(passthrough pinhole.Passthrough) error {
 	if err := p.add(passthrough); err != nil {
-		return fmt.Errorf("nft: add passthrough %s: %w", passthrough, err)
+		return fmt.Errorf("nftset: add passthrough %s: %w", passthrough, err)
 	}
 	return nil
 }
@@ -124,7 +124,7 @@ func (p *PassthroughSet) add(passthrough pinhole.Passthrough) error {
 // kernel deletes it within 10 minutes.
 func (p *PassthroughSet) Remove(passthrough pinhole.Passthrough) error {
 	if err := p.remove(passthrough); err != nil {
-		return fmt.Errorf("nft: remove passthrough %s: %w", passthrough, err)
+		return fmt.Errorf("nftset: remove passthrough %s: %w", passthrough, err)
 	}
 	return nil
 }
@@ -155,7 +155,7 @@ func (p *PassthroughSet) Renew() error {
 		for batch := range slices.Chunk(passthroughs, passthroughsAtOnce) {
 			err := p.renew(batch)
 			if err != nil {
-				errs = append(errs, fmt.Errorf("nft: renew passthroughs of ports %s: %w", set.ports, err))
+				errs = append(errs, fmt.Errorf("nftset: renew passthroughs of ports %s: %w", set.ports, err))
 			}
 			if errors.Is(err, unix.ENOENT) {
 				break // the other batches would fail alike

@@ -211,7 +211,7 @@ func TestPassthroughTableGone(t *testing.T) {
 	}
 	select {
 	case err := <-told:
-		const want = "nft: renew passthroughs of ports 50000-50100: " +
+		const want = "nftset: renew passthroughs of ports 50000-50100: " +
 			"table ftpgate or its set passage4_50000_50100 is gone: "
 		if !errors.Is(err, unix.ENOENT) || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got error %v; want %sENOENT", err, want)
@@ -222,7 +222,7 @@ func TestPassthroughTableGone(t *testing.T) {
 	other := parsePassthrough(t, "192.168.5.9 > 192.168.5.2 > 203.0.113.1 > 203.0.113.21")
 	if err := p.Add(other); !errors.Is(err, unix.ENOENT) ||
 		!strings.HasPrefix(err.Error(),
-			"nft: add passthrough "+other.String()+": table ftpgate or its set ") {
+			"nftset: add passthrough "+other.String()+": table ftpgate or its set ") {
 		t.Errorf("got error %v; want ENOENT", err)
 	}
 	pass(t, p.Remove, other)

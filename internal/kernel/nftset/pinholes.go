@@ -82,10 +82,10 @@ func openPinholes(table string, life, timeout time.Duration) (*PinholeSet, error
 // net.ErrClosed.
 func (p *PinholeSet) Add(hole pinhole.Pinhole) error {
 	if !hole.OneFamily() || hole.Listen.Port() == 0 || hole.Target.Port() == 0 {
-		return fmt.Errorf("nft: add pinhole %s: want addresses of one family, and ports", hole)
+		return fmt.Errorf("nftset: add pinhole %s: want addresses of one family, and ports", hole)
 	}
 	if err := p.await(&request{hole: hole}); err != nil {
-		return fmt.Errorf("nft: add pinhole %s: %w", hole, err)
+		return fmt.Errorf("nftset: add pinhole %s: %w", hole, err)
 	}
 	return nil
 }
@@ -95,7 +95,7 @@ func (p *PinholeSet) Add(hole pinhole.Pinhole) error {
 // an error the kernel closes the pinhole when its time is over.
 func (p *PinholeSet) Remove(hole pinhole.Pinhole) error {
 	if err := p.await(&request{hole: hole, remove: true}); err != nil {
-		return fmt.Errorf("nft: remove pinhole %s: %w", hole, err)
+		return fmt.Errorf("nftset: remove pinhole %s: %w", hole, err)
 	}
 	return nil
 }

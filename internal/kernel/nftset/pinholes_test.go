@@ -237,7 +237,7 @@ func TestPinholeTableGone(t *testing.T) {
 	}
 	remove(t, p, hole)
 	err := p.Add(hole)
-	want := "nft: add pinhole " + hole.String() + ": table ftpgate or its set pinhole4 is gone: "
+	want := "nftset: add pinhole " + hole.String() + ": table ftpgate or its set pinhole4 is gone: "
 	if !errors.Is(err, unix.ENOENT) || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("got error %v; want %sENOENT", err, want)
 	}

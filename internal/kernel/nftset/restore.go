@@ -15,14 +15,14 @@ import (
 func (p *PinholeSet) Restore(used func(pinhole.Pinhole) bool) error {
 	p.txLock.Lock()
 	defer p.unlockTx()
-	var lost []pinhole.Pinhole
+	var unused []pinhole.Pinhole
 	for e := p.byAge.Front(); e != nil; e = e.Next() {
 		if hole := e.Value.(*installedPinhole).hole; !used(hole) {
-			lost = append(lost, hole)
+			unused = append(unused, hole)
 		}
 	}
 	var errs []error
-	for batch := range slices.Chunk(lost, pinholesAtOnce) {
+	for batch := range slices.Chunk(unused, pinholesAtOnce) {
 		errs = append(errs, p.restore(batch))
 	}
 	return errors.Join(errs...)

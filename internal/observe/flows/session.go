@@ -21,7 +21,7 @@ type control struct {
 // beginSession begins a session with its control connection. The caller holds w.mu.
 func (w *Watcher) beginSession(forward forward.Resolved, f netflow.Flow) {
 	if old := w.controls[f.Original]; old != nil { // its end was missed
-		old.record.Ends("")
+		old.record.Ended("")
 	}
 	c := &control{flow: f}
 	c.record = w.sessionLog.Begin(sessions.Start{Forward: forward.Name, Tracking: forward.Tracking,
@@ -63,7 +63,7 @@ func (w *Watcher) endData(c *control, x *Expectation) {
 		c.record.TransferFinished(fault == nil, "", fault)
 	}
 	if c.endsWithData && c.data == nil {
-		c.record.Ends("")
+		c.record.Ended("")
 	}
 }
 
@@ -115,9 +115,9 @@ func (w *Watcher) updateControl(t netflow.Tuple, now netflow.Flow) {
 	case gone && !before.Replied:
 		c.record.Refuse(verdict.Fault{Code: verdict.CodeServerUnreachable, At: before.Reply.From, Fatal: true,
 			Err: before.Reply.From.String() + ": connection refused"})
-		c.record.Ends("")
+		c.record.Ended("")
 	case over:
-		c.record.Ends("")
+		c.record.Ended("")
 	case now.Sent.Packets+now.Received.Packets != before.Sent.Packets+before.Received.Packets:
 		c.record.Alive()
 	}

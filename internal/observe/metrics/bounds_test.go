@@ -45,7 +45,7 @@ func TestLabelsAreBounded(t *testing.T) {
 		m.SessionBegan("a", forward.Tracking(i%200+trackingCount))
 		m.PinholeOpened("a", word, 0)
 		m.PinholeUsed("a", word)
-		m.PinholeExpired("a", "")
+		m.PinholeUnused("a", "")
 		m.Finished(sessions.Transfer{Forward: "a", Direction: sessions.Direction(word), Path: word,
 			User: word, File: word, Verb: word, Bytes: 1})
 		running[sessions.ForwardKey{Forward: word, Tracking: forward.TrackingProxy}] = 1

@@ -173,9 +173,9 @@ func (m *Metrics) PinholeOpened(forward, path string, took time.Duration) {
 // PinholeUsed counts a pinhole whose connection came. The same caller calls it, once per pinhole.
 func (m *Metrics) PinholeUsed(forward, path string) { m.countPinhole(forward, pinholeUsed, path) }
 
-// PinholeExpired counts a pinhole that expired before a connection came. The same caller calls it. A pinhole
+// PinholeUnused counts a pinhole that expired before a connection came. The same caller calls it. A pinhole
 // that was closed before, because it was replaced or the session ended, is neither used nor expired.
-func (m *Metrics) PinholeExpired(forward, path string) { m.countPinhole(forward, pinholeExpired, path) }
+func (m *Metrics) PinholeUnused(forward, path string) { m.countPinhole(forward, pinholeExpired, path) }
 
 // countPinhole counts an event of a pinhole. It returns false if the forward is not published, or the path
 // has no pinholes.

@@ -40,7 +40,7 @@ func recordEverything(m *Metrics, fwd string) {
 	for _, path := range []string{"kernel", "relay"} {
 		m.PinholeOpened(fwd, path, 40*time.Microsecond)
 		m.PinholeUsed(fwd, path)
-		m.PinholeExpired(fwd, path)
+		m.PinholeUnused(fwd, path)
 	}
 	for _, d := range []sessions.Direction{sessions.Download, sessions.Upload, sessions.Unknown} {
 		for _, path := range []string{"kernel", "relay", ""} {

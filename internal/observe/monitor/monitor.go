@@ -191,9 +191,9 @@ func (m *Monitor) receiveSegments(ctx context.Context) {
 // few milliseconds; until then they live, and a garbage collection would copy them along.
 const finalizeInterval = 100 * time.Millisecond
 
-// quietTime is how long the table must have been read without an error before another error is logged. Not
-// every poll has something to ask for.
-const quietTime = time.Minute
+// errorQuietTime is how long the table must have been read without an error before another error is logged.
+// Not every poll has something to ask for.
+const errorQuietTime = time.Minute
 
 // poll finalizes transfers and polls the watcher until ctx is done.
 func (m *Monitor) poll(ctx context.Context) {
@@ -214,7 +214,7 @@ func (m *Monitor) poll(ctx context.Context) {
 				m.resync()
 			}
 			if err := m.watcher.Poll(now); err != nil {
-				if now.Sub(failed) > quietTime {
+				if now.Sub(failed) > errorQuietTime {
 					m.log.Warn(cannotReadTable, "err", err)
 				}
 				failed = now

@@ -33,7 +33,7 @@ func TestWithoutKernel(t *testing.T) {
 		r.Opened(sessions.Data{Path: "relay"}, time.Now())
 		r.TransferStarted(time.Now(), "RETR", "a")
 		r.TransferFinished(true, "226 done", nil)
-		r.Ends("221 bye")
+		r.Ended("221 bye")
 		time.Sleep(finalizeInterval + 1)
 		synctest.Wait()
 		if finished != 1 {
@@ -237,7 +237,7 @@ func TestTableFails(t *testing.T) {
 			synctest.Wait()
 			b.log.want(t, "WARN cannot read the conntrack table")
 			b.kernel.table.fail(nil)
-			time.Sleep(2 * quietTime)
+			time.Sleep(2 * errorQuietTime)
 			synctest.Wait()
 		}
 		b.log.want(t)

@@ -196,14 +196,14 @@ func endings() []failing {
 		{"the client leaves", func(r *Record) {
 			hole(r, &meter{came})
 			r.TransferStarted(time.Now(), "RETR", "a")
-			r.Ends("")
+			r.Ended("")
 		}, verdict.CodeClientLeft, "the client closed its control connection while RETR ran"},
 		{"the session's end cuts a transfer off", func(r *Record) {
 			hole(r, &meter{came})
 			r.TransferStarted(time.Now(), "RETR", "a")
 			r.Refuse(verdict.Fault{Code: verdict.CodeServerLeft,
 				Reason: "the server has closed the connection", Fatal: true})
-			r.Ends("421 ")
+			r.Ended("421 ")
 		}, verdict.CodeServerLeft, "the server has closed the connection"},
 		{"a server that leaves behind a transfer", func(r *Record) {
 			hole(r, &meter{came})
@@ -211,16 +211,16 @@ func endings() []failing {
 			r.TransferFinished(true, "226", nil)
 			r.Fault(verdict.Fault{Code: verdict.CodeServerLeft,
 				Reason: "the server has closed the connection", Fatal: true})
-			r.Ends("421 ")
+			r.Ended("421 ")
 		}, verdict.CodeServerLeft,
 			"the server has closed the connection; before, 1 transfer was completed"},
 		{"a client that waits in vain, and leaves", func(r *Record) {
 			r.Command(time.Now().Add(-12*time.Second), "CWD /tape")
-			r.Ends("")
+			r.Ended("")
 		}, verdict.CodeServerNoReply, "the server did not answer CWD within 12 s"},
 		{"a client that does not wait for the answer to QUIT", func(r *Record) {
 			r.Command(time.Now().Add(-12*time.Second), "QUIT")
-			r.Ends("")
+			r.Ended("")
 		}, verdict.CodeFine, "nothing went wrong"},
 		{"what ends it counts", func(r *Record) {
 			r.Refuse(verdict.Fault{Code: verdict.CodeIdle, Reason: "idle for 10m0s", Fatal: true})
@@ -230,7 +230,7 @@ func endings() []failing {
 			hole(r, &meter{})
 			late(r)
 			r.Refuse(verdict.Fault{Code: verdict.CodeKilled, Fatal: true})
-			r.Ends("421 killed")
+			r.Ended("421 killed")
 		}, verdict.CodeKilled, "ended by an operator"},
 		{"well after a little fault", func(r *Record) {
 			r.Refuse(verdict.Fault{Code: verdict.CodeTLSRefused, Reason: "no"})

@@ -185,7 +185,7 @@ func (r *Record) TransferFinished(complete bool, reply string, why *verdict.Faul
 		return
 	}
 	now := time.Now()
-	if s := r.finish(complete, reply, why, now); s != nil {
+	if s := r.endTransfer(complete, reply, why, now); s != nil {
 		r.log.finalize(s, now)
 	}
 }
@@ -214,8 +214,8 @@ func (r *Record) TransferDeclined(reply string) {
 	}
 }
 
-// finish ends the running transfer, and returns it for finalizing; nil: none is running.
-func (r *Record) finish(complete bool, reply string, why *verdict.Fault, now time.Time) *finalizing {
+// endTransfer ends the running transfer, and returns it for finalizing; nil: none is running.
+func (r *Record) endTransfer(complete bool, reply string, why *verdict.Fault, now time.Time) *finalizing {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.transfer
@@ -304,15 +304,15 @@ func (r *Record) fault(f verdict.Fault) {
 // killed reports whether an operator ended the session. What fails from then on, fails because of that.
 func (r *Record) killed() bool { return r.fatal != nil && r.fatal.Code == verdict.CodeKilled }
 
-// Ends records the end of the session; lastLine is the last line that the gateway sent the client, if any. It
-// returns the session as it ended. settled reports whether that says everything; else, and for a session that
-// the kernel tracks, Hooks.Settled gets the session once it does.
-func (r *Record) Ends(lastLine string) (ended Session, settled bool) {
+// Ended records the end of the session; lastLine is the last line that the gateway sent the client, if any.
+// It returns the session as it ended. settled reports whether that says everything; else, and for a session
+// that the kernel tracks, Hooks.Settled gets the session once it does.
+func (r *Record) Ended(lastLine string) (ended Session, settled bool) {
 	if r == nil {
 		return Session{}, true
 	}
 	now := time.Now()
-	if s := r.finish(false, "", r.whyEnded(), now); s != nil {
+	if s := r.endTransfer(false, "", r.whyEnded(), now); s != nil {
 		r.log.finalize(s, now)
 	}
 	r.Closed()

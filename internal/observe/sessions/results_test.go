@@ -82,7 +82,7 @@ func TestSettled(t *testing.T) {
 		m := &meter{pinhole.Outcome{Over: tt.over}}
 		hole(r, m)
 		late(r)
-		ended, settled := r.Ends("")
+		ended, settled := r.Ended("")
 		if settled != tt.settled || settled && ended.Verdict.Code != verdict.CodeClientNeverConnected {
 			t.Errorf("%s: ended with %+v, settled %v; want %v", name, ended.Verdict, settled, tt.settled)
 		}

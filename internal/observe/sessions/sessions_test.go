@@ -88,7 +88,7 @@ func TestTransfer(t *testing.T) {
 		finished[0].Session != r.ID() || finished[0].Client != client.Addr() {
 		t.Fatalf("got %+v; want one transfer of 1000 bytes", finished)
 	}
-	r.Ends("")
+	r.Ended("")
 	e, known := l.Explain(r.ID())
 	if !known || e.State != StateEnded || e.Totals != (Totals{Transfers: 1, Down: 1000}) ||
 		e.Verdict.Code != verdict.CodeFine {
@@ -157,18 +157,18 @@ func TestTimeline(t *testing.T) {
 func TestEnded(t *testing.T) {
 	l := New(time.Now())
 	first := logIn(l)
-	first.Ends("")
+	first.Ended("")
 	for range 3 * keptEnded {
 		r := l.Begin(start())
 		r.Refuse(verdict.Fault{Code: verdict.CodeTooManySessions, Fatal: true})
-		r.Ends("421 too many")
+		r.Ended("421 too many")
 	}
 	if _, known := l.Explain(first.ID()); !known {
 		t.Error("the first session is forgotten for those that were turned away")
 	}
 	events := l.events.Load()
 	for range 2 * keptEnded {
-		logIn(l).Ends("")
+		logIn(l).Ended("")
 	}
 	if _, known := l.Explain(first.ID()); known {
 		t.Error("the first session is kept for ever")
@@ -200,7 +200,7 @@ func TestKill(t *testing.T) {
 	if want := []string{"dial", "session"}; !slices.Equal(killed, want) {
 		t.Errorf("got %q killed; want %q", killed, want)
 	}
-	r.Ends("")
+	r.Ended("")
 	if err := r.Kill(); err != ErrEnded || len(killed) != 2 {
 		t.Errorf("after the end: got %v, killed %q; want %v", err, killed, ErrEnded)
 	}
@@ -215,7 +215,7 @@ func TestFind(t *testing.T) {
 			t.Errorf("%q: found %v; want %v", id, got, want)
 		}
 	}
-	r.Ends("")
+	r.Ended("")
 	if _, known := l.Explain("1"); !known || l.Find("1") != r {
 		t.Error("a session that has ended is not found")
 	}
@@ -235,7 +235,7 @@ func TestNothing(t *testing.T) {
 	r.TransferStarted(time.Now(), "RETR", "x")
 	r.TransferFinished(true, "", nil)
 	r.Closed()
-	r.Ends("")
+	r.Ended("")
 	if r.ID() != "" {
 		t.Errorf("got %q", r.ID())
 	}

@@ -16,7 +16,7 @@ func TestTransferOutlivesSession(t *testing.T) {
 	m := &meter{pinhole.Outcome{Connected: time.Now()}}
 	hole(r, m)
 	r.TransferStarted(time.Now(), "STOR", "x")
-	r.Ends("")
+	r.Ended("")
 	now := time.Now()
 	for range 5 {
 		m.o.Up += 1000
@@ -40,7 +40,7 @@ func TestTransferCertificate(t *testing.T) {
 	r.ClientCertificate("CN=scanner 7")
 	hole(r, &meter{pinhole.Outcome{Connected: time.Now(), Over: true}})
 	r.TransferStarted(time.Now(), "STOR", "x")
-	r.Ends("")
+	r.Ended("")
 	if len(finished) != 1 || finished[0].Certificate != "CN=scanner 7" ||
 		r.Session(time.Now()).Certificate != "CN=scanner 7" {
 		t.Errorf("got %+v of %+v; want the certificate in both", finished, r.Session(time.Now()))

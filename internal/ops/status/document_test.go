@@ -102,7 +102,7 @@ func answers(t *testing.T) map[string]string {
 		time.Sleep(time.Second)
 		d.Over = true
 		done.TransferFinished(true, "226 Transfer complete.", nil)
-		done.Ends("")
+		done.Ended("")
 	}
 	at("2026-03-14T08:26:53Z")
 	ended, _ := documentSession(s, false)
@@ -111,9 +111,9 @@ func answers(t *testing.T) map[string]string {
 	ended.Reply(time.Now(), failed, false)
 	ended.TransferFinished(false, failed, nil)
 	time.Sleep(time.Second)
-	ended.Ends("")
+	ended.Ended("")
 	for range 7 {
-		begin(s, "archive").Ends("")
+		begin(s, "archive").Ended("")
 	}
 
 	at("2026-03-14T09:00:00Z")

@@ -39,16 +39,16 @@ type Gateway interface {
 // goroutines; none but Reload and
 // Explain waits.
 type Source struct {
-	Version    string
-	File       string // the configuration; empty: there is none
-	Table      string // of nftables
-	Started    time.Time
-	Gateway    Gateway
-	SessionLog *sessions.Log
-	Expiries   func() []tlskeys.Expiry
-	Reloader   func(context.Context) error // reloads the configuration, and waits until it is in effect
-	Repairs    func() repair.State         // of the table; it must not wait for the kernel
-	Health     func(forward string) health.State
+	Version       string
+	File          string // the configuration; empty: there is none
+	Table         string // of nftables
+	Started       time.Time
+	Gateway       Gateway
+	SessionLog    *sessions.Log
+	Expiries      func() []tlskeys.Expiry
+	RequestReload func(context.Context) error // reloads the configuration, and waits until it is in effect
+	Repairs       func() repair.State         // of the table; it must not wait for the kernel
+	Health        func(forward string) health.State
 	// FilterRemedy names the filters that may refuse connections to a server, and what to do; empty: none
 	FilterRemedy func(server string) string
 
@@ -117,7 +117,7 @@ func (s *Source) Kill(id string) error {
 }
 
 // Reload reloads the configuration.
-func (s *Source) Reload(ctx context.Context) error { return s.Reloader(ctx) }
+func (s *Source) Reload(ctx context.Context) error { return s.RequestReload(ctx) }
 
 // Status returns the state of the daemon.
 func (s *Source) Status() admin.Status {

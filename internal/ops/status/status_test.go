@@ -157,7 +157,7 @@ func TestReload(t *testing.T) {
 	if got, want := *s.Status().Reload, (admin.Reload{At: at, OK: true}); got != want {
 		t.Errorf("got %+v; want %+v", got, want)
 	}
-	s.Reloader = func(ctx context.Context) error { return context.Cause(ctx) }
+	s.RequestReload = func(ctx context.Context) error { return context.Cause(ctx) }
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if err := s.Reload(ctx); !errors.Is(err, context.Canceled) {
@@ -198,7 +198,7 @@ func TestKill(t *testing.T) {
 	if err := s.Kill(killed.ID()); err != nil || !ends {
 		t.Errorf("got ended %t, error %v; want it ended", ends, err)
 	}
-	killed.Ends("")
+	killed.Ended("")
 	kernel := begin(s, "archive") // the kernel's: nothing can end it
 	for id, want := range map[string]struct {
 		kind error

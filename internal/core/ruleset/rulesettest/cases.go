@@ -45,8 +45,8 @@ func Cases() []Case {
 			with(Forward("camera", "192.168.5.2:2123", "203.0.113.8", forward.TrackingNone),
 				ports(50000, 50100)),
 		}},
-		{"proxy-passage", []forward.Resolved{passing(forward.DataAuto, "main", 50000, 50100)}},
-		{"proxy-passages", []forward.Resolved{ // together with a forward with the same ports and no proxy
+		{"proxy-passthrough", []forward.Resolved{passing(forward.DataAuto, "main", 50000, 50100)}},
+		{"proxy-passthroughs", []forward.Resolved{ // together with a forward with the same ports and no proxy
 			passing(forward.DataKernel, "main", 50000, 50100),
 			passing(forward.DataAuto, "like it", 50000, 50100),
 			passing(forward.DataAuto, "all", 1024, 65535),
