@@ -63,11 +63,11 @@ type Paths struct {
 	repair            func(context.Context) error
 }
 
-// tables are the kernel's pinholes and passthroughs, and the path over both.
+// tables are the kernel's pinholes and passthroughs, and what opens both.
 type tables struct {
 	pinholes     pinholeSet
 	passthroughs passthroughSet
-	path         *kernelpath.Opener
+	opener       *kernelpath.Opener
 }
 
 // pinholeSet has pinholes in the kernel; nftset.PinholeSet implements it.
@@ -164,7 +164,7 @@ func (p *Paths) Connect() error {
 		return fmt.Errorf("data path: %w", err)
 	}
 	t := &tables{pinholes: pinholes, passthroughs: passthroughs}
-	t.path = kernelpath.New(repairedTables{t, p.repair}, &p.ports, p.isFree, p.log)
+	t.opener = kernelpath.New(repairedTables{t, p.repair}, &p.ports, p.isFree, p.log)
 	p.tables.Store(t)
 	return nil
 }
@@ -179,7 +179,7 @@ func (p *Paths) Update(forwards []forward.Resolved, usable bool) {
 		return
 	}
 	t := p.tables.Load()
-	p.kernel.Store(t.path)
+	p.kernel.Store(t.opener)
 	if err := t.passthroughs.Renew(); err != nil { // a table that was replaced has none
 		p.notRenewed(err)
 	}
@@ -193,7 +193,7 @@ func (p *Paths) PassthroughRanges() []forward.PortRange {
 		return nil
 	}
 	ranges := t.passthroughs.Ranges()
-	for _, r := range t.path.PassthroughRanges() {
+	for _, r := range t.opener.PassthroughRanges() {
 		if !slices.Contains(ranges, r) {
 			ranges = append(ranges, r)
 		}
@@ -233,11 +233,11 @@ func (p forwardPath) open(
 		return nil, netip.AddrPort{}, err
 	}
 	if path == forward.DataRelay {
-		t, err := p.relayOpener(f).Open(ctx, hole, dataTLS)
+		c, err := p.relayOpener(f).Open(ctx, hole, dataTLS)
 		if err != nil {
 			return nil, netip.AddrPort{}, err
 		}
-		return relayData{t}, t.Listen(), nil
+		return relayData{c}, c.Listen(), nil
 	}
 	opened, err := kernel.Open(f.DataPorts(), hole)
 	if err != nil {
@@ -265,11 +265,11 @@ func (p forwardPath) Bridge(
 	ctx context.Context, bridge pinhole.Bridge, dataTLS dataplane.DataTLS,
 ) (dataplane.Data, error) {
 	f := p.current()
-	t, err := p.relayOpener(f).Bridge(ctx, bridge, dataTLS)
+	c, err := p.relayOpener(f).Bridge(ctx, bridge, dataTLS)
 	if err != nil {
 		return nil, openFailure(err, f.DataPorts())
 	}
-	return relayData{t}, nil
+	return relayData{c}, nil
 }
 
 // OpenPassthrough opens a passthrough by the path that can carry its connections.

@@ -72,5 +72,5 @@ func (p *Paths) Restore() error {
 	if t == nil {
 		return nil
 	}
-	return errors.Join(t.pinholes.Restore(t.path.Used), t.passthroughs.Renew())
+	return errors.Join(t.pinholes.Restore(t.opener.Used), t.passthroughs.Renew())
 }
