@@ -57,7 +57,7 @@ func TestClientCertificateRefused(t *testing.T) {
 		b.await("the session's end", func() bool { return ended(j) == 1 })
 		b.wantRefused("encryption=1")
 		e, _ := b.timeline(j)
-		if e.Verdict.Text != "explained (revoked)" || e.Verdict.Remedy != "mended" ||
+		if e.Verdict.Text != "explained" || e.Verdict.Remedy != "mended" ||
 			e.Certificate != k.subject {
 			t.Errorf("got %+v of %q; want what the client was told, and whose certificate it is", e.Verdict,
 				e.Certificate)
