@@ -164,14 +164,15 @@ func TestFindModules(t *testing.T) {
 		t.Errorf("got %+v; want %+v", got, want)
 	}
 	const symbols = "0 t nf_tables_module_init\n0 t nf_nat_ftp_init\n0 t nf_nat_ftp_hook\n"
-	h.root = fstest.MapFS{"proc/kallsyms": {Data: []byte(symbols)}}
+	h = host{root: fstest.MapFS{"proc/kallsyms": {Data: []byte(symbols)}}}
 	got = h.find([]string{"nf_tables", "nf_nat_ftp", "nf_conntrack_ftp"})
 	want = []Module{{"nf_tables", ModulePresent, "", false}, {"nf_nat_ftp", ModulePresent, "", false},
 		{"nf_conntrack_ftp", ModuleMissing, "", false}}
 	if !slices.Equal(got, want) {
 		t.Errorf("built in, without a list: got %+v; want %+v", got, want)
 	}
-	got = host{root: fstest.MapFS{}}.find([]string{"nf_tables"})
+	h = host{root: fstest.MapFS{}}
+	got = h.find([]string{"nf_tables"})
 	if got[0].State != ModuleUnknown || got[0].Loadable {
 		t.Errorf("of a host that shows nothing: got %+v; want unknown", got)
 	}

@@ -54,11 +54,14 @@ type host struct {
 	root     fs.FS  // the file system from /
 	release  string // of the kernel, as in uname -r; empty: unknown
 	modprobe func(ctx context.Context, name string) error
+
+	symbols     map[string]bool // the modules that the kernel's symbol table shows; nil: not read yet
+	symbolsRead answer          // no: the table was read; unknown: it is hidden
 }
 
 var errNoModprobe = errors.New("modprobe is not installed")
 
-func (h host) load(ctx context.Context, name string) Module {
+func (h *host) load(ctx context.Context, name string) Module {
 	if !isModuleName(name) {
 		return Module{Name: name, State: ModuleMissing, Why: fmt.Sprintf("%q is no module's name", name)}
 	}
@@ -138,23 +141,31 @@ func (h host) scanInstalled(file string, matches func(line []byte) bool) answer 
 // hasSymbols searches the kernel's symbol table. Without an installed list of modules this is the only trace
 // of a built-in module without parameters. It looks for the function NAME_init, which the ftp helpers have,
 // although not every module does. Other symbols that begin with the name may belong to another module:
-// nf_nat_ftp_hook is in nf_conntrack_ftp. A line is "ffffffff837e7ae0 t nf_nat_ftp_init"; for a loaded module
-// it ends with the module's name in brackets.
-func (h host) hasSymbols(name string) answer {
-	return h.scan("proc/kallsyms", func(line []byte) bool {
-		if !bytes.Contains(line, []byte(name)) { // of some 200,000 lines
-			return false
-		}
-		fields := strings.Fields(string(line))
-		if len(fields) == 4 {
-			return fields[3] == "["+name+"]"
-		}
-		if len(fields) != 3 {
-			return false
-		}
-		symbol, _, _ := strings.Cut(fields[2], ".") // compilers add .cfi_jt, .llvm.123
-		return symbol == name+"_init"
-	})
+// nf_nat_ftp_hook is in nf_conntrack_ftp.
+func (h *host) hasSymbols(name string) answer {
+	if h.symbols == nil {
+		h.symbols = make(map[string]bool)
+		h.symbolsRead = h.scan("proc/kallsyms", h.addSymbol)
+	}
+	if h.symbols[name] {
+		return yes
+	}
+	return h.symbolsRead
+}
+
+// addSymbol adds the module to h.symbols that a line of the symbol table shows, and goes on: the table has some
+// 200,000 lines, which take the kernel a tenth of a second to write. A line is
+// "ffffffff837e7ae0 t nf_nat_ftp_init"; for a loaded module it ends with the module's name in brackets.
+func (h *host) addSymbol(line []byte) (stop bool) {
+	if _, module, ok := bytes.Cut(line, []byte("\t[")); ok {
+		h.symbols[string(bytes.TrimSuffix(module, []byte("]")))] = true
+		return false
+	}
+	symbol, _, _ := bytes.Cut(line[bytes.LastIndexByte(line, ' ')+1:], []byte(".")) // compilers add .cfi_jt, .llvm.123
+	if name, ok := bytes.CutSuffix(symbol, []byte("_init")); ok {
+		h.symbols[string(name)] = true
+	}
+	return false
 }
 
 // scan reports whether a line of the file matches. The answer is unknown if the file cannot be read, or is

@@ -10,7 +10,8 @@ import (
 
 // FindModules reports which of the modules the kernel has, and which it could load. It loads none.
 func FindModules(names ...string) []Module {
-	return host{root: os.DirFS("/"), release: release()}.find(names)
+	h := host{root: os.DirFS("/"), release: release()}
+	return h.find(names)
 }
 
 // errNotLoaded is the result of modprobe(8) if it is not run.
@@ -19,7 +20,7 @@ var errNotLoaded = errors.New("not loaded")
 // otherInit has the modules whose function is not NAME_init (hasSymbols), with the name that replaces NAME.
 var otherInit = map[string]string{"nf_tables": "nf_tables_module", "nf_conntrack": "nf_conntrack_standalone"}
 
-func (h host) find(names []string) []Module {
+func (h *host) find(names []string) []Module {
 	h.modprobe = func(context.Context, string) error { return errNotLoaded }
 	found := make([]Module, len(names))
 	for i, name := range names {
