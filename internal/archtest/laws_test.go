@@ -141,7 +141,7 @@ func exportedReceiver(d *ast.FuncDecl) bool {
 	return ok && name.IsExported()
 }
 
-// ofError is true of the methods of which errors.Is and its kin say what they promise.
+// ofError reports whether a method is one of errors.Is and its kin, whose contract is in package errors.
 func ofError(d *ast.FuncDecl) bool {
 	return d.Recv != nil && slices.Contains([]string{"Error", "Unwrap", "Is"}, d.Name.Name)
 }

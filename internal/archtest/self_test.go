@@ -75,7 +75,7 @@ func TestLawsCanFail(t *testing.T) {
 	}
 }
 
-// TestGlobalsCanFail: what changes a package's variable, and what only looks like it.
+// TestGlobalsCanFail: code that changes a package's variable, and code that only seems to.
 func TestGlobalsCanFail(t *testing.T) {
 	const head = `package sample
 import ("sync"; "sync/atomic"; "errors"; "ftpgate/internal/dnat")

@@ -14,14 +14,14 @@ import (
 	"ftpgate/internal/ops/admin"
 )
 
-// adminFlags is how a command reaches the running ftpgate.
+// adminFlags are the flags with which a command reaches the running ftpgate.
 type adminFlags struct {
 	target    string
 	tokenFile string
 }
 
-// withDaemon makes a command call ask with a client of the running ftpgate, which its flags name, and a
-// context that a signal ends.
+// withDaemon makes a command call ask with a client of the running ftpgate that its flags name, and a context
+// that a signal ends.
 func withDaemon(cmd *cobra.Command,
 	ask func(ctx context.Context, cmd *cobra.Command, c *admin.Client, args []string) error) *cobra.Command {
 	a := &adminFlags{}
@@ -56,7 +56,7 @@ func answerFailure(cmd *cobra.Command, err error) error {
 	switch {
 	case err == nil || errors.As(err, &own):
 		return err
-	case errors.Is(err, context.Canceled): // by a signal: its sender knows
+	case errors.Is(err, context.Canceled): // by a signal
 		return failure{status: exitFailed}
 	case errors.Is(err, admin.ErrNotRunning): // its text begins with the program's name
 		fmt.Fprintln(cmd.ErrOrStderr(), err)

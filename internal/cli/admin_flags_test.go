@@ -160,7 +160,7 @@ func TestNotRunning(t *testing.T) {
 	}
 }
 
-// TestNotPermitted: the message says who may use the socket.
+// TestNotPermitted: the message names the users of the socket.
 func TestNotPermitted(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "closed")
 	if err := os.Mkdir(dir, 0o700); err != nil {

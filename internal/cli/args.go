@@ -12,8 +12,8 @@ import (
 	"ftpgate/internal/config"
 )
 
-// exactArgs accepts as many arguments as it has names, and says which are missing or too many; a last name
-// with dots accepts one argument or more.
+// exactArgs accepts one argument for each name, and reports missing and extra ones; a last name with dots
+// accepts one argument or more.
 func exactArgs(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < len(names) {
@@ -32,7 +32,7 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 	}
 }
 
-// noArgs is for commands that have only flags. The most common argument that they get is a file.
+// noArgs is for commands that have only flags. Their most common wrong argument is a file.
 func noArgs(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0:
@@ -43,7 +43,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return unexpected(args[0])
 }
 
-// explainUnknownFlag adds what an unknown flag most likely means.
+// explainUnknownFlag adds the most likely meaning of an unknown flag.
 func explainUnknownFlag(cmd *cobra.Command, err error) error {
 	unknown, ok := errors.AsType[*pflag.NotExistError](err)
 	if !ok || unknown.GetSpecifiedName() == "" {

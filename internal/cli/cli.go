@@ -89,8 +89,8 @@ addresses: clients connect to the gateway and know nothing of the server.`,
 	return root
 }
 
-// logger writes records as text, one a line. Times are left to journald where it reads them; where it is
-// there it gets them with their fields.
+// logger writes records as text, one a line, or sends them to journald with their fields. It omits times if
+// journald reads its text.
 func logger(w io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{}
 	if isJournal(w) {

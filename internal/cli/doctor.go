@@ -69,7 +69,7 @@ or it was interrupted; 2 the command line or the file is wrong.`,
 	set.StringVarP(&c.file, "config", "c", defaultFile, "the configuration `FILE`")
 	set.BoolVar(&c.json, "json", false, "as JSON: docs/doctor.md")
 	set.BoolVar(&c.all, "all", false, "also list checks that passed")
-	set.BoolVar(&c.noTry, "no-try", false, "look at this host only: do not connect to servers")
+	set.BoolVar(&c.noTry, "no-try", false, "check this host only: do not connect to servers")
 	set.BoolVar(&c.active, "active", false, "also try PORT and EPRT: the server connects to this host")
 	set.StringVar(&c.user, "user", "",
 		"log in as `NAME`; the terminal asks for the password (default anonymous)")
@@ -80,7 +80,7 @@ or it was interrupted; 2 the command line or the file is wrong.`,
 	return cmd
 }
 
-// run looks at the host, tries the servers and prints the findings.
+// run checks the host and the servers, and prints the findings.
 func (c *doctorCommand) run(cmd *cobra.Command, args []string) error {
 	if err := c.parseArgs(cmd, args); err != nil {
 		return err
@@ -91,7 +91,7 @@ func (c *doctorCommand) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	e := preflight.Examine(ctx, c.table, c.forwards)
-	if ctx.Err() != nil { // names are missing only because nobody resolved them
+	if ctx.Err() != nil { // names are missing only because they were not resolved
 		return runFailure(errors.New("interrupted"))
 	}
 	found := doctor.Examine(e.Facts, e.Forwards)
@@ -154,7 +154,7 @@ func (c *doctorCommand) fromWords(cmd *cobra.Command, listen, server string) err
 	return nil
 }
 
-// fromFile takes the forwards of the file, or only the one that args name.
+// fromFile uses the forwards of the file, or only the one that args name.
 func (c *doctorCommand) fromFile(cmd *cobra.Command, args []string) error {
 	wanted, err := load(cmd, c.file)
 	switch {
@@ -178,7 +178,7 @@ func (c *doctorCommand) fromFile(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// noForward says which forwards there are: as many as can be read at a glance.
+// noForward returns an error that lists the first forwards.
 func noForward(name, file string, forwards []forward.Forward) error {
 	const most = 8
 	var names []string
@@ -191,7 +191,7 @@ func noForward(name, file string, forwards []forward.Forward) error {
 	return fmt.Errorf("no forward %q in %s, which has %s", name, file, strings.Join(names, ", "))
 }
 
-// triesAtOnce keeps a file with many forwards from taking hours where a network is down.
+// triesAtOnce keeps a file with many forwards from taking hours if a network is down.
 const triesAtOnce = 8
 
 // tryServers tries the servers, those with one name one after the other: a server may limit the connections
@@ -232,8 +232,8 @@ func (c *doctorCommand) tryServer(ctx context.Context, e *preflight.Examination,
 		Trust: trust, Active: c.active, Timeouts: c.timeouts(f)})
 }
 
-// timeouts returns shorter timeouts than the default if the time for the try would be over before a silent
-// server is found to be silent.
+// timeouts returns shorter timeouts than the default if the time for the try is too short to detect a silent
+// server.
 func (c *doctorCommand) timeouts(f forward.Resolved) servercheck.Timeouts {
 	t := servercheck.DefaultTimeouts()
 	share := c.tryTime / time.Duration(max(1, len(f.Servers))) // of an address

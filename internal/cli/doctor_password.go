@@ -15,7 +15,7 @@ import (
 	"ftpgate/internal/ops/admin"
 )
 
-// maxPassword bounds what is read as a password, in bytes.
+// maxPassword bounds a password, in bytes.
 const maxPassword = 1024
 
 // askPassword gets the password for --user. It does not belong on a command line or into the environment:
@@ -41,7 +41,7 @@ func (c *doctorCommand) askPassword(ctx context.Context) (err error) {
 	return nil
 }
 
-// readPassword reads a file of one line that nobody but its owner can read.
+// readPassword reads a file of one line that only its owner can read.
 func readPassword(file string) (string, error) {
 	text, _, err := admin.ReadSecret("password", file, maxPassword, 0o077, "")
 	if err != nil {
@@ -55,8 +55,8 @@ func readPassword(file string) (string, error) {
 	return password, nil
 }
 
-// promptPassword asks at the terminal of the session, whatever standard input is. The error is io.EOF if the
-// user gives up, and any if ctx is done; the terminal is then as it was.
+// promptPassword asks at the session's terminal, also if standard input is another file. The error is io.EOF
+// if the user gives up. It returns an error and restores the terminal if ctx is done.
 func promptPassword(ctx context.Context, prompt string) (password string, err error) {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {

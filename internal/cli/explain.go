@@ -80,7 +80,7 @@ func explainLines(s terminal.Terminal, e sessions.Explained, now time.Time) []st
 	return lines
 }
 
-// duration says when a session began, and how long it has lasted.
+// duration returns a text with the begin and the duration of a session.
 func duration(one sessions.Session, now time.Time) string {
 	began := one.Since.Local().Format(time.DateTime)
 	if one.Ended.IsZero() {

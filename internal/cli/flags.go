@@ -12,7 +12,7 @@ import (
 	"ftpgate/internal/core/finding"
 )
 
-// keyFlag is a key of the configuration as a flag. Package config parses what it is given.
+// keyFlag is a key of the configuration as a flag. Package config parses its values.
 type keyFlag struct {
 	config.Key
 	given []string
@@ -54,7 +54,7 @@ func (k *keyFlag) Set(s string) error {
 	return nil
 }
 
-// Type returns what the help calls the value. By "bool" pflag knows that a value may be left out.
+// Type returns the help's name of the value. "bool" makes the value optional in pflag.
 func (k *keyFlag) Type() string {
 	if k.IsBool() {
 		return "bool"
@@ -62,7 +62,7 @@ func (k *keyFlag) Type() string {
 	return k.Argument
 }
 
-// String returns what was given.
+// String returns the given values.
 func (k *keyFlag) String() string { return strings.Join(k.given, ",") }
 
 // fromFlags returns the configuration that LISTEN, SERVER and the flags ask for; the error names every fault.
@@ -85,13 +85,13 @@ func fromFlags(listen, server string, flags []*keyFlag) (*config.Config, error) 
 	return nil, errors.Join(texts...)
 }
 
-// faultToken matches a part of a fault's text: an example as a file has it (key = "value", key = ["value"]
-// or key = true), what somebody has typed, in quotes, or a word, with dots within.
+// faultToken matches a part of a fault's text: an example as in a file (key = "value", key = ["value"] or key
+// = true), a quoted input, or a word, which may have dots.
 var faultToken = regexp.MustCompile(
 	`([a-z_.]+) = (?:\[?"([^"]*)"\]?|(true|false))|"(?:[^"\\]|\\.)*"|[\w'-]+(?:\.[\w'-]+)*`)
 
-// inFlagWords names flags where the fault names a file's keys: wherever a key cannot be another word, and
-// wherever it is the key at fault.
+// inFlagWords replaces a file's keys in a fault by flags: keys that cannot be another word, and the key at
+// fault.
 func inFlagWords(fault finding.Finding, flags []*keyFlag) string {
 	var own *keyFlag // nil: the fault is in LISTEN or SERVER
 	byKey := map[string]*keyFlag{}

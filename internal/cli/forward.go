@@ -52,7 +52,7 @@ stops.`,
 			if !c.Admin.SocketGiven {
 				c.Admin.Socket = ""
 			}
-			if !cmd.Flags().Changed("health") { // as a rule nobody asks this ftpgate for its status
+			if !cmd.Flags().Changed("health") { // usually nobody reads the status of this ftpgate
 				c.Health = 0
 			}
 			d := daemon.Daemon{Table: forwardTable(c.Forwards[0].Listen), Config: c,
@@ -64,8 +64,8 @@ stops.`,
 	return cmd
 }
 
-// forwardTable names the table of a forward that runs by itself after its listen address: the same
-// forward finds what a crash left of it, and two cannot have one address.
+// forwardTable names the table of a single forward after its listen address: the same forward finds the table
+// that a crash left, and two cannot have one address.
 func forwardTable(l forward.Listen) string {
 	host := "any"
 	if l.Addr.IsValid() {

@@ -37,8 +37,7 @@ and the exit status is 2. Forwards that did not change keep every session.`,
 	})
 }
 
-// reloadLines says what the reloaded file has, what is wrong with its forwards, and what an operator should
-// know.
+// reloadLines returns the number of forwards, their problems, and the warnings after a reload.
 func reloadLines(s terminal.Terminal, status admin.Status) []string {
 	lines := []string{fmt.Sprintf("%s: read again, %s",
 		terminal.Printable(status.File), finding.Plural(len(status.Forwards), "forward"))}

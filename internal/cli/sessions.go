@@ -195,7 +195,7 @@ func tlsOfLegs(t sessions.TLS) string {
 	return "client " + t.Client + ", server " + t.Server
 }
 
-// activity says what a session does, and what went wrong.
+// activity describes what a session does, and its fault.
 func activity(one sessions.Session, now time.Time) string {
 	var text string
 	switch {

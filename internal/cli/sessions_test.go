@@ -154,7 +154,7 @@ func TestWatch(t *testing.T) {
 			stderr, status := try(ctx, newSessions(), w, "--socket", socket, "--watch")
 			done <- result{stderr, status}
 		}()
-		for range 2 { // the third look never comes to its end
+		for range 2 { // the third request never ends
 			<-a.looked
 		}
 		<-a.looked

@@ -42,7 +42,7 @@ transfers, and what is wrong with it.`,
 // statusWidth is the width of the names before facts of a status, in cells.
 const statusWidth = 13
 
-// statusLines writes a status for people: what is wrong, then the whole, then each forward.
+// statusLines writes a status for people: first problems, then the gateway, then each forward.
 func statusLines(s terminal.Terminal, status admin.Status, now time.Time) []string {
 	lines := s.Wrap("", fmt.Sprintf("ftpgate %s, process %d, since %s (%s)", status.Version, status.PID,
 		status.Since.Local().Format(time.DateTime), terminal.Age(now.Sub(status.Since))))

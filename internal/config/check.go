@@ -9,10 +9,10 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// check finds what only the whole text shows: what is missing, and what does not go together.
+// check finds the faults of the whole text: missing keys, and contradictions.
 func (d *document) check(file string) {
 	whole := d.forwards
-	if d.broken && len(whole) > 0 { // the last one may go on behind the fault: do not judge it
+	if d.broken && len(whole) > 0 { // the last one may continue after the fault: do not check it
 		whole = whole[:len(whole)-1]
 	}
 	if len(d.forwards) == 0 && !d.mentioned && !d.broken {
@@ -27,7 +27,7 @@ func (d *document) check(file string) {
 	}
 	giveNames(whole)
 	d.checkTogether(whole)
-	if !d.broken { // what is missing may stand behind the fault
+	if !d.broken { // missing keys may follow the fault
 		d.checkAdmin(whole)
 	}
 }
@@ -42,8 +42,8 @@ func (f *forwardSection) checkMissing(d *document) {
 	}
 }
 
-// checkClients finds clients that another one of the same forward makes superfluous. It asks for every
-// length of prefix, not for every pair.
+// checkClients finds clients that another one of the same forward covers. It tries every prefix length, not
+// every pair.
 func (f *forwardSection) checkClients(d *document) {
 	if len(f.clients) < 2 {
 		return
@@ -75,8 +75,8 @@ func (f *forwardSection) checkClients(d *document) {
 	}
 }
 
-// checkNeeds finds keys that change nothing: those of a proxy with another tracking, and those of a side
-// that speaks no TLS.
+// checkNeeds finds keys without effect: those of a proxy with another tracking, and those of a side without
+// TLS.
 func (f *forwardSection) checkNeeds(d *document) {
 	v := f.standIn()
 	if v.Tracking == f.Tracking {
@@ -118,7 +118,7 @@ func giveNames(forwards []*forwardSection) {
 	}
 }
 
-// checkTogether reports what forward.Check finds, at the places of the keys.
+// checkTogether reports the faults of forward.Check, at the places of the keys.
 func (d *document) checkTogether(forwards []*forwardSection) {
 	checked := make([]forward.Forward, len(forwards))
 	for i, f := range forwards {

@@ -1,8 +1,8 @@
 // Package config declares every key of the file, which is also a flag of "ftpgate forward". It parses a file
 // (TOML 1.0), and finds every fault of it at once, each with its line and column.
 //
-// It only reads: it never resolves a name, asks the kernel, looks at the host's addresses or writes a
-// file. A valid file may still ask for something that the host does not have.
+// It only reads: it never resolves a name, asks the kernel, reads the host's addresses or writes a file. A
+// valid file may still ask for something that the host does not have.
 package config
 
 import (
@@ -28,35 +28,36 @@ const (
 	// DefaultResolve is how often to resolve server names: a new address of a server is found soon, and ten
 	// thousand names are no burden for a resolver.
 	DefaultResolve = 30 * time.Second
-	// DefaultDrain is how long running transfers may go on: longer than most listings and small files take,
-	// and shorter than the 90 seconds after which systemd kills a service (DefaultTimeoutStopSec).
+	// DefaultDrain is how long running transfers may continue: longer than most listings and small files
+	// take, and shorter than the 90 seconds after which systemd kills a service (DefaultTimeoutStopSec).
 	DefaultDrain = 30 * time.Second
-	// DefaultHealth is how often to ask each server whether it answers: often enough to know of an outage
-	// before most clients do, and seldom enough for a server's log.
+	// DefaultHealth is how often to ask each server whether it answers: often enough to notice an outage
+	// before most clients, and seldom enough for a server's log.
 	DefaultHealth = 30 * time.Second
-	// minHealth and maxHealth bound it. More often would fill the servers' logs, and a day is as good as
-	// never.
+	// minHealth and maxHealth bound it. More often would fill the servers' logs; a longer interval would be
+	// useless.
 	minHealth = 5 * time.Second
 	maxHealth = 24 * time.Hour
-	// maxDrain is a day: whoever waits longer for a stop has forgotten it.
+	// maxDrain is a day: nobody waits longer for a stop.
 	maxDrain = 24 * time.Hour
 	// minResolve keeps a gateway from flooding its resolver with ten thousand names.
 	minResolve = time.Second
-	// maxSize is the largest file, in bytes. Ten thousand forwards with every key given are about 2 MiB; a
-	// path mistyped as a disk image or /dev/zero ends here, not in memory.
+	// maxSize is the largest file, in bytes. Ten thousand forwards with every key given are about 2 MiB; it
+	// keeps a disk image or /dev/zero, given by mistake, out of memory.
 	maxSize = 4 << 20
-	// maxForwards bounds what a file that repeats itself costs: reading stops there.
+	// maxForwards bounds the cost of a file that repeats itself: reading stops there.
 	maxForwards = 20_000
 )
 
-// Config is what a sound file asks for.
+// Config is the content of a sound file.
 type Config struct {
 	Forwards []forward.Forward // at least one, in the file's order; forward.Check finds no fault in them
 	Resolve  time.Duration     // how often to resolve server names again; at least a second
-	Drain    time.Duration     // how long running transfers may go on at a stop and a reload; 0: not at all
-	Health   time.Duration     // how often to ask each server whether it answers; 0: never
-	Admin    Admin             // how to reach it while it runs
-	Log      Log               // where to log transfers
+	// how long running transfers may continue at a stop and a reload; 0: not at all
+	Drain  time.Duration
+	Health time.Duration // how often to ask each server whether it answers; 0: never
+	Admin  Admin         // the admin API
+	Log    Log           // where to log transfers
 }
 
 // WaitsForRestart returns the tables in which c differs from the configuration of the start, and which only a
@@ -80,7 +81,7 @@ func Load(path string) (*Config, error) {
 		return nil, fmt.Errorf("config: %w", err)
 	}
 	defer f.Close()                                    // only read from: closing cannot lose anything
-	_ = f.SetReadDeadline(time.Now().Add(time.Second)) // which files on disks do not have, nor need
+	_ = f.SetReadDeadline(time.Now().Add(time.Second)) // files on disks have no deadline, and need none
 	r := bufio.NewReader(f)
 	if _, err := r.Peek(1); err == io.EOF && isPipe(f) {
 		return nil, fmt.Errorf("config: %s is a pipe, and nobody writes to it: "+
@@ -95,8 +96,8 @@ func isPipe(f *os.File) bool {
 	return err == nil && info.Mode()&os.ModeNamedPipe != 0
 }
 
-// parse parses the text from r. The name of the file stands in the faults; nobody opens it. The error is
-// Faults if the text is unsound.
+// parse parses the text from r. The name of the file is only for the faults. The error is Faults if the text
+// is unsound.
 func parse(file string, r io.Reader) (*Config, error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxSize+1)) // one byte more shows that it is too long
 	if err != nil {
@@ -121,7 +122,7 @@ func parse(file string, r io.Reader) (*Config, error) {
 	return d.result(), nil
 }
 
-// result is what a sound document asks for.
+// result returns the Config of a sound document.
 func (d *document) result() *Config {
 	c := d.config
 	c.Forwards = make([]forward.Forward, len(d.forwards))

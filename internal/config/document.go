@@ -283,8 +283,8 @@ func placeOf(element *unstable.Node, array int) int {
 	return int(element.Raw.Offset)
 }
 
-// entry finds the places of a key and its value. The parser does not say where arrays and inline tables
-// stand, and so it looks behind the key.
+// entry finds the places of a key and its value. The parser does not report the places of arrays and inline
+// tables, so it searches after the key.
 func (d *document) entry(node *unstable.Node) entry {
 	e := entry{value: node.Value()}
 	end := 0

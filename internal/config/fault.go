@@ -34,8 +34,8 @@ func shortened(text string) string {
 	return strings.ToValidUTF8(text[:half], "") + " ... " + strings.ToValidUTF8(text[len(text)-half:], "")
 }
 
-// rawFault is a fault before the whole text is read: its place is an offset, and the name of its forward
-// may still come.
+// rawFault is a fault before the whole text is read: its place is an offset, and the name of its forward may
+// follow.
 type rawFault struct {
 	at      int
 	forward *forwardSection // nil: it is about none

@@ -157,9 +157,9 @@ func limitKeys() []Key {
 func topKeys() []Key {
 	return inTable(topTable,
 		duration(Key{Name: "drain", Example: `"30s"`,
-			Help: "how long running transfers may go on at the end",
-			Doc: "how long running transfers may go on when ftpgate stops, or when a reload removes their" +
-				" forward",
+			Help: "how long running transfers may continue at the end",
+			Doc: "how long running transfers may continue when ftpgate stops, or when a reload removes " +
+				"their forward",
 		}, DefaultDrain, 0, maxDrain, func(v values) *time.Duration { return &v.Drain }),
 		duration(Key{Name: "resolve", Example: `"30s"`,
 			Help: "how often to resolve the servers' names again",

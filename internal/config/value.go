@@ -173,7 +173,8 @@ func ports(k Key, field func(values) *forward.PortRange) Key {
 	return k
 }
 
-// file is a key for the name of a file. Whether the file is there depends on the host: nobody looks.
+// file is a key for the name of a file. Parsing does not check that the file exists: that depends on the
+// host.
 func file(k Key, field func(values) *string) Key {
 	k.Argument = "FILE"
 	k.parse = func(v values, text string) error {

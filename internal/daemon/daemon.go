@@ -1,7 +1,7 @@
 // Package daemon runs a gateway from start to end: it probes the host before it changes anything, publishes
 // the forwards, serves, reloads, drains and stops, and answers the admin API.
 //
-// It is wiring. It decides nothing itself: the gateway, the prober, the listeners and the data paths do.
+// It only wires the parts: the gateway, the prober, the listeners and the data paths decide.
 package daemon
 
 import (
@@ -27,8 +27,8 @@ var ErrStart = errors.New("not started")
 // Daemon is a gateway that can run. Table, Config and Log must be set.
 type Daemon struct {
 	Table  string         // of nftables; only one running daemon can have it
-	Config *config.Config // what to serve; a reload replaces it; [admin] and [log] count at the start only
-	File   string         // that the configuration is from; empty: from none
+	Config *config.Config // what to serve; a reload replaces it; [admin] and [log] apply only at the start
+	File   string         // of the configuration; empty: there is none
 	Log    *slog.Logger
 
 	Reload <-chan os.Signal               // requests a reload; nil: never
@@ -36,15 +36,14 @@ type Daemon struct {
 	Reopen <-chan os.Signal               // requests that the transfer logs are reopened; nil: never
 
 	// Confine drops all capabilities but the two that serving needs, after the host is probed. The process
-	// has no others from then on, even after Run.
+	// then has no others, even after Run.
 	Confine bool
 
 	resolver gateway.Resolver // nil: the system's
 }
 
-// heapFloor is the size, in bytes, of a block that counts as memory in use and takes none, as it is never
-// touched. With the small heap of a few sessions alone, the garbage collector would run several times a
-// second.
+// heapFloor is the size in bytes of an untouched block, which counts as heap and uses no memory. With only
+// the small heap of a few sessions, the garbage collector would run several times a second.
 const heapFloor = 16 << 20
 
 // Run serves until ctx is done, and returns nil then. It logs "ready" before it serves the first client. The
@@ -79,7 +78,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.logForwards(forwards, r.prober.Usable)
 	d.Log.Info("ready", append([]any{"forwards", len(forwards)}, r.tableAttrs()...)...)
 	r.notify(systemd.Ready())
-	// The pings go on while the daemon drains.
+	// The pings continue while the daemon drains.
 	defer systemd.StartWatchdog(context.WithoutCancel(ctx), r.alive, r.notify)()
 	defer r.health.Start(ctx)()
 	r.inspect(forwards)
@@ -87,7 +86,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	return r.stop()
 }
 
-// stop drains the sessions, and the data connections that go on after them, and removes the table.
+// stop drains the sessions and the data connections that continue after them, and removes the table.
 func (r *instance) stop() error {
 	r.draining.Store(true)
 	r.logStopping()

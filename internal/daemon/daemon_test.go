@@ -238,7 +238,7 @@ func TestReloadWithoutFile(t *testing.T) {
 }
 
 // The order of a stop: systemd learns of it, new clients are refused and transfers end, while status and the
-// watchdog go on; then the log ends, and the admin socket and the table's name are free.
+// watchdog continue; then the log ends, and the admin socket and the table's name are free.
 func TestStopOrder(t *testing.T) {
 	at, server := ftptest.FreePort(t), ftptest.NewServer(t, "one")
 	s := newService(t, server.Forward("archive", at))

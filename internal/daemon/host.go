@@ -41,5 +41,5 @@ func (d *Daemon) cannotReload() []finding.Finding {
 				"ftpgate has given up the right to read other users' private files",
 			Remedy: "give the file to the user that ftpgate runs as (as root: chown root " + d.File + ")"}}
 	}
-	return nil // what else is wrong, the reload says
+	return nil // the reload reports any other error
 }

@@ -32,7 +32,7 @@ import (
 	"ftpgate/internal/version"
 )
 
-// instance is a daemon that runs, with its parts. Its methods are for the goroutine of Run, unless they say
+// instance is a running daemon with its parts. Its methods are for the goroutine of Run, unless they say
 // otherwise.
 type instance struct {
 	*Daemon
@@ -55,8 +55,8 @@ type instance struct {
 	observability
 
 	reloads      chan chan error // requests of the admin API; the result goes to the channel sent
-	watchdogPing chan struct{}   // received by serve, which shows that it does not hang
-	draining     atomic.Bool     // serve has returned, and receives nothing more
+	watchdogPing chan struct{}   // received by serve, which shows that it is not stuck
+	draining     atomic.Bool     // serve has returned, and receives no more
 }
 
 // newInstance makes the parts. It changes nothing on this host.
@@ -105,14 +105,14 @@ func (d *Daemon) newInstance() *instance {
 	return r
 }
 
-// startMonitor starts to watch what the kernel carries.
+// startMonitor starts the monitor of the kernel's connections.
 func (r *instance) startMonitor(forwards []forward.Resolved) {
 	r.monitor.Start(r.prober.Usable && ipforward.Needed(forwards))
 	r.monitor.SetForwards(forwards)
 	r.health.SetForwards(r.Config.Health, forwards)
 }
 
-// inspect warns of what is in the forwards' way on this host, and does not wait for that.
+// inspect warns of obstacles to the forwards on this host, in a goroutine.
 func (r *instance) inspect(forwards []forward.Resolved) {
 	r.inspecting.Go(func() { r.report(r.prober.Inspect(forwards)) })
 }
@@ -129,7 +129,8 @@ func (r *instance) close() {
 	}
 }
 
-// publish makes the kernel and the data paths serve the forwards. After an error they serve what they did.
+// publish makes the kernel and the data paths serve the forwards. After an error they serve the previous
+// ones.
 func (r *instance) publish(forwards []forward.Resolved, stale ...string) error {
 	var kernel gateway.Kernel // nil: this process can have no tables
 	if r.prober.Usable {
@@ -141,7 +142,7 @@ func (r *instance) publish(forwards []forward.Resolved, stale ...string) error {
 			return err
 		}
 	}
-	r.repairer.Start(r.prober.Usable) // before there is a table, so that no change is missed
+	r.repairer.Start(r.prober.Usable) // before the table exists, so that it misses no change
 	r.gateway.SetKernel(kernel)
 	if err := r.gateway.Publish(forwards, stale...); err != nil {
 		return err
@@ -152,10 +153,10 @@ func (r *instance) publish(forwards []forward.Resolved, stale ...string) error {
 	return nil
 }
 
-// logReportTime is how often the log says how many lines about peers it leaves out.
+// logReportTime is how often the log reports the number of lines about peers that it left out.
 const logReportTime = time.Minute
 
-// serve serves until ctx is done: it does what is requested, and refreshes the host from time to time.
+// serve serves until ctx is done: it handles requests, and refreshes the host periodically.
 func (r *instance) serve(ctx context.Context) {
 	ticker := time.NewTicker(r.Config.Resolve)
 	defer ticker.Stop()
@@ -199,7 +200,7 @@ func (r *instance) refreshHost(ctx context.Context) {
 	}
 }
 
-// observeForwards tells monitor and metrics the forwards that are published now.
+// observeForwards passes the published forwards to monitor and metrics.
 func (r *instance) observeForwards(forwards []forward.Resolved) {
 	r.monitor.SetForwards(forwards)
 	r.health.SetForwards(r.Config.Health, forwards)

@@ -32,7 +32,7 @@ func (d *Daemon) report(findings []finding.Finding) (faults int) {
 // loggedForwards keeps a gateway with thousands of forwards from logging a line for each.
 const loggedForwards = 20
 
-// logForwards logs the first forwards, and how many there are more.
+// logForwards logs the first forwards, and the number of the others.
 func (d *Daemon) logForwards(forwards []forward.Resolved, kernelUsable bool) {
 	for i, f := range forwards {
 		if i == loggedForwards {
@@ -58,8 +58,7 @@ func (d *Daemon) logRelayed(p *preflight.Prober, forwards []forward.Resolved) {
 	}
 }
 
-// logStopping logs that the gateway stops, and what it waits for: the sessions that it reads and that carry
-// data, or may.
+// logStopping logs that the gateway stops, and the number of sessions with data that it waits for.
 func (r *instance) logStopping() {
 	transfers, unread := 0, 0
 	for s := range r.sessionLog.Running() {
@@ -79,8 +78,7 @@ func (r *instance) logStopping() {
 		"until", until.Format(time.TimeOnly))
 }
 
-// logSettled logs why a session failed, where that was not known when it ended, or where nobody else logs its
-// end.
+// logSettled logs why a session failed, if that was unknown at its end, or if no other code logs its end.
 func (d *Daemon) logSettled(s sessions.Session) {
 	if !s.Failed() {
 		return

@@ -15,11 +15,11 @@ import (
 	"ftpgate/internal/ops/status"
 )
 
-// observability is the endpoints of a running daemon, and what they show beside the sessions.
+// observability is the endpoints of a running daemon, and the data that they show besides the sessions.
 type observability struct {
 	metrics     *metrics.Metrics
 	transferLog *transferlog.Log // nil: there is none
-	server      *admin.Server    // listens, and does not answer yet; nil: there is none (any more)
+	server      *admin.Server    // listens, and does not answer yet; nil: none, or Serve owns it
 	stopServer  context.CancelFunc
 	answering   sync.WaitGroup
 	status      *status.Source
@@ -54,7 +54,7 @@ func (r *instance) openEndpoints() (findings []finding.Finding) {
 	return findings
 }
 
-// sessionHooks hands the events of sessions to metrics, and finished transfers to the transfer log, too.
+// sessionHooks passes the events of sessions to metrics, and finished transfers also to the transfer log.
 func (r *instance) sessionHooks() sessions.Hooks {
 	m := r.metrics
 	return sessions.Hooks{
@@ -70,7 +70,7 @@ func (r *instance) sessionHooks() sessions.Hooks {
 	}
 }
 
-// metricSources returns what metrics reads at each scrape.
+// metricSources returns the sources that metrics reads at each scrape.
 func (r *instance) metricSources() metrics.Sources {
 	return metrics.Sources{
 		Sessions: func() map[sessions.ForwardKey]int {
@@ -115,7 +115,7 @@ func (r *instance) serveAdmin() {
 	})
 }
 
-// flushTime bounds how long the end waits for the disk.
+// flushTime bounds how long closeEndpoints waits for the disk.
 const flushTime = 5 * time.Second
 
 // closeEndpoints ends the admin API and flushes the transfer log. Call it after the last session has ended.

@@ -23,7 +23,7 @@ func (r *instance) requestReload(ctx context.Context) error {
 	}
 }
 
-// reload replaces the configuration by that of Load, or keeps everything as it was.
+// reload replaces the configuration by that of Load, or changes nothing.
 func (r *instance) reload(ctx context.Context, ticker *time.Ticker) error {
 	r.notify(systemd.Reloading())
 	_ = r.repairer.Repair(ctx) // which has logged it; the file may be the same

@@ -10,7 +10,7 @@ import (
 	"ftpgate/internal/kernel/system"
 )
 
-// sessionKeys is the keys as proxy.Keys.
+// sessionKeys implements proxy.Keys.
 type sessionKeys struct{ *tlskeys.Keys }
 
 // ForClient returns the TLS of one session with a client.
@@ -25,8 +25,8 @@ func (k sessionKeys) ForClient(f forward.Forward, client netip.Addr) (proxy.Clie
 // Explain returns why a handshake has failed, for the client, and the remedy, for the operator.
 func (sessionKeys) Explain(err error) (reason, remedy string) { return tlskeys.Explain(err) }
 
-// loadKeys reads the certificates of the forwards, and returns what is wrong with them. After a fault the
-// keys that were loaded before stay.
+// loadKeys reads the certificates of the forwards, and returns the findings. After a fault the previous keys
+// stay.
 func loadKeys(keys *tlskeys.Keys, forwards []forward.Forward) []finding.Finding {
 	addrs, _ := system.Addresses() // preflight reports the error
 	return keys.Load(forwards, addrs)

@@ -2,10 +2,10 @@
 // benchmark.
 //
 // It has three layers. Control is a control connection: commands out, replies in, TLS. Data is a data
-// connection of any mode. Whoever must see everything a server does, wrong or right, uses these two and
-// judges by itself, as servercheck does. Client is a whole client over them. It is strict: it does what the
-// RFCs and the server tell it, stops at the first reply that it does not expect, takes data connections from
-// the server's address only, and repairs nothing that it was not asked to.
+// connection of any mode. A caller that must see everything a server does uses these two and evaluates it
+// itself, as servercheck does. Client is a whole client over them. It is strict: it follows the RFCs and the
+// server, stops at the first unexpected reply, accepts data connections only from the server's address, and
+// repairs nothing unless asked to.
 package ftpclient
 
 import (
@@ -54,7 +54,7 @@ func (c *Client) Open(ctx context.Context, address string) error {
 	if err != nil {
 		return fmt.Errorf("control connection: %w", err)
 	}
-	// to end what waits; closing twice does no harm
+	// interrupts reads and writes; a second Close is harmless
 	c.release = context.AfterFunc(ctx, func() { _ = conn.Close() })
 	c.control = NewControl(conn, Options{})
 	return c.Expect(ctx, "greeting", 2)
@@ -80,8 +80,8 @@ func (c *Client) receive(ctx context.Context) (ftp.Reply, error) {
 	return r, c.Watch.Received(ctx, r)
 }
 
-// Because returns the reason why ctx was done, which explains an error better than the closed connection that
-// it left behind. It returns err while ctx is not done.
+// Because returns why ctx was done, which explains an error better than the connection that was closed
+// because of it. It returns err while ctx is not done.
 func Because(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("broken off: %w", context.Cause(ctx))
@@ -131,7 +131,7 @@ func (c *Client) Ask(ctx context.Context, class int, verb, arg string) (ftp.Repl
 }
 
 // AskPASV sends PASV, together with a TYPE before it if together is set, and waits for the 227. The error
-// wraps os.ErrDeadlineExceeded if no answer comes within patience.
+// wraps os.ErrDeadlineExceeded if no answer arrives within patience.
 func (c *Client) AskPASV(ctx context.Context, together bool, patience time.Duration) (ftp.Reply, error) {
 	commands := []ftp.Command{Command("PASV", "")}
 	if together {
@@ -155,9 +155,9 @@ func (c *Client) AskPASV(ctx context.Context, together bool, patience time.Durat
 	return r, errors.Join(checkClass("PASV", r, 2), c.control.SetReadDeadline(time.Time{}))
 }
 
-// Encrypt has the control connection go on in TLS, and every data connection begin with it (RFC 4217): AUTH
-// TLS, PBSZ 0, PROT P. It comes before Login. config serves this client only; with a ClientSessionCache its
-// data connections resume the control connection's session.
+// Encrypt begins TLS on the control connection, and makes every data connection use it (RFC 4217): AUTH TLS,
+// PBSZ 0, PROT P. Call it before Login. config serves this client only; with a ClientSessionCache its data
+// connections resume the control connection's session.
 func (c *Client) Encrypt(ctx context.Context, config *tls.Config) error {
 	if _, err := c.Ask(ctx, 2, "AUTH", "TLS"); err != nil {
 		return err
@@ -175,7 +175,7 @@ func (c *Client) Encrypt(ctx context.Context, config *tls.Config) error {
 	return err
 }
 
-// noteTLS tells the observer of a handshake.
+// noteTLS reports a handshake to the observer.
 func (c *Client) noteTLS(state tls.ConnectionState) {
 	c.handshakes = append(c.handshakes, state)
 	what := fmt.Sprintf("certificate of %q, verified", state.PeerCertificates[0].Subject.CommonName)
@@ -185,7 +185,7 @@ func (c *Client) noteTLS(state tls.ConnectionState) {
 	c.Watch.Note(tls.VersionName(state.Version) + ": " + what)
 }
 
-// Login logs in and asks for bytes as they are.
+// Login logs in and sets TYPE I.
 func (c *Client) Login(ctx context.Context, user, password string) error {
 	if _, err := c.Ask(ctx, 3, "USER", user); err != nil {
 		return err

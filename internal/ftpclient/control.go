@@ -12,8 +12,8 @@ import (
 	"ftpgate/internal/core/ftp"
 )
 
-// Control is the client's end of a control connection. It sends what it is given and returns what comes: it
-// judges no reply. One goroutine uses it at a time; others may set deadlines and close it.
+// Control is the client's end of a control connection. It sends commands and returns replies, without
+// evaluating them. One goroutine uses it at a time; others may set deadlines and close it.
 type Control struct {
 	conn  net.Conn // a *tls.Conn after StartTLS
 	lines *ftp.LineReader
@@ -24,7 +24,7 @@ type Control struct {
 // Options of a control connection. The zero value has package ftp's limits.
 type Options struct {
 	MaxReplyLines, MaxReplyBytes int
-	// gets the bytes that the server sends, decrypted, as they come; or nil
+	// gets the bytes that the server sends, decrypted, as they arrive; may be nil
 	Heard func([]byte)
 }
 
@@ -54,7 +54,7 @@ func (c *Control) Local() netip.AddrPort { return addrOf(c.conn.LocalAddr()) }
 // Peer returns the server's address, as this host sees it.
 func (c *Control) Peer() netip.AddrPort { return addrOf(c.conn.RemoteAddr()) }
 
-// addrOf returns a TCP address, IPv4 as such; not valid: it is none.
+// addrOf returns a TCP address, without IPv4 mapping; not valid: it is none.
 func addrOf(a net.Addr) netip.AddrPort {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {
@@ -91,11 +91,11 @@ func (c *Control) SetReadDeadline(t time.Time) error { return c.conn.SetReadDead
 // SetWriteDeadline bounds Send.
 func (c *Control) SetWriteDeadline(t time.Time) error { return c.conn.SetWriteDeadline(t) }
 
-// ErrInjected is bytes in clear behind the reply after which TLS begins. Whoever put them there would have
-// them taken for the server's words (RFC 3207 section 4.2 says so of SMTP).
+// ErrInjected reports bytes in clear after the reply with which TLS begins. An attacker could have inserted
+// them, to pass them off as the server's (RFC 3207 section 4.2 describes it for SMTP).
 var ErrInjected = errors.New("bytes in clear behind the answer")
 
-// StartTLS goes on in TLS. ctx bounds the handshake; deadlines that were set before are removed. The error is
+// StartTLS begins TLS. ctx bounds the handshake; deadlines that were set before are removed. The error is
 // ErrInjected or the handshake's.
 func (c *Control) StartTLS(ctx context.Context, config *tls.Config) (tls.ConnectionState, error) {
 	if n := c.lines.Buffered(); n > 0 {

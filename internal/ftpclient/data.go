@@ -13,7 +13,7 @@ import (
 	"ftpgate/internal/core/ftp"
 )
 
-// Mode is how a client gets its data connections: the command that it sends.
+// Mode is the command with which a client negotiates its data connections.
 type Mode string
 
 // The modes of RFC 959 and RFC 2428.
@@ -35,8 +35,8 @@ func (m Mode) Argument(at netip.AddrPort) string {
 	return string(ftp.AppendHostPort(nil, at))
 }
 
-// Place returns where a line of a 227 or a 229 says that the server takes data connections. A 229 names a
-// port only: the address is that of the control connection's server (RFC 2428 section 3).
+// Place returns the address and port for data connections in a line of a 227 or a 229. A 229 names a port
+// only: the address is that of the control connection's server (RFC 2428 section 3).
 func (m Mode) Place(line string, server netip.Addr) (netip.AddrPort, error) {
 	if m == EPSV {
 		port, err := ftp.Parse229([]byte(line))
@@ -52,7 +52,7 @@ type Data struct {
 	server   netip.Addr   // active mode: the only peer to accept
 
 	mu       sync.Mutex
-	conn     *endReader // active mode: nil until the server came
+	conn     *endReader // active mode: nil until the server connected
 	tlsConn  *tls.Conn  // over conn; nil: in clear
 	deadline time.Time  // zero: none
 	closed   bool
@@ -65,8 +65,8 @@ func NewPassive(conn net.Conn) *Data { return &Data{conn: &endReader{Conn: conn}
 func NewActive(l net.Listener, server netip.Addr) *Data { return &Data{listener: l, server: server} }
 
 // Accept waits for the server of an active data connection. A connection from any other address is closed,
-// since it may be an attack (RFC 2577 section 4); unexpected then decides: nil waits on, an error ends
-// Accept.
+// since it may be an attack (RFC 2577 section 4); unexpected then decides: with nil Accept keeps waiting, an
+// error ends it.
 func (d *Data) Accept(unexpected func(from netip.AddrPort) error) (from netip.AddrPort, err error) {
 	for {
 		conn, err := d.listener.Accept()
@@ -83,7 +83,7 @@ func (d *Data) Accept(unexpected func(from netip.AddrPort) error) (from netip.Ad
 	}
 }
 
-// connected takes the server's connection.
+// connected takes over the server's connection.
 func (d *Data) connected(conn net.Conn) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -111,7 +111,7 @@ func (d *Data) SetDeadline(t time.Time) {
 	}
 	d.deadline = t
 	if l, ok := d.listener.(interface{ SetDeadline(time.Time) error }); ok {
-		_ = l.SetDeadline(t) // fails once it is closed, and then nobody waits
+		_ = l.SetDeadline(t) // fails only on a closed one
 	}
 	if d.conn != nil {
 		_ = d.conn.SetDeadline(t) // likewise
@@ -130,12 +130,12 @@ func (d *Data) StartTLS(ctx context.Context, config *tls.Config) (tls.Connection
 	return tlsConn.ConnectionState(), nil
 }
 
-// ErrTruncated is an end of data in TLS without close_notify, which somebody on the way could have made (RFC
-// 8446 section 6.1).
+// ErrTruncated is an end of data in TLS without close_notify, which an attacker on the path could have forged
+// (RFC 8446 section 6.1).
 var ErrTruncated = fmt.Errorf("no close_notify: %w", io.ErrUnexpectedEOF)
 
-// Read implements io.Reader. It returns ErrTruncated where crypto/tls itself returns io.EOF: where the
-// connection ends between two records.
+// Read implements io.Reader. It returns ErrTruncated if the connection ends between two records, for which
+// crypto/tls returns io.EOF.
 func (d *Data) Read(p []byte) (int, error) {
 	if d.tlsConn == nil {
 		return d.conn.Read(p)
@@ -155,15 +155,15 @@ func (d *Data) Write(p []byte) (int, error) {
 	return d.tlsConn.Write(p)
 }
 
-// Finish tells the server that this was all: in clear by the connection's end (RFC 959 section 3.4.1), in TLS
-// by close_notify. In TLS the connection then stays until Close, since the kernel would reset it over session
-// tickets that nobody has read, and the last bytes sent might not arrive.
+// Finish marks the end of the data: in clear by the connection's end (RFC 959 section 3.4.1), in TLS by
+// close_notify. In TLS the connection then stays open until Close, because the kernel would reset it over
+// unread session tickets, and the last bytes might not arrive.
 func (d *Data) Finish() {
 	if d.tlsConn == nil {
 		d.Close()
 		return
 	}
-	// A server that has said close_notify first may be gone; one that misses ours says so in its reply.
+	// A server that has sent close_notify first may have closed; one that misses ours says so in its reply.
 	_ = d.tlsConn.CloseWrite()
 	if half, ok := d.conn.Conn.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()
@@ -176,7 +176,7 @@ func (d *Data) Close() {
 	defer d.mu.Unlock()
 	d.closed = true
 	if d.listener != nil {
-		_ = d.listener.Close() // its errors are of no use to anybody, here as below
+		_ = d.listener.Close() // its errors are irrelevant, here as below
 	}
 	switch {
 	case d.tlsConn != nil:

@@ -10,11 +10,11 @@ import (
 	"ftpgate/internal/core/ftp"
 )
 
-// ErrData is a data connection that did not come about, while the control connection is well.
+// ErrData says that a data connection failed, while the control connection works.
 var ErrData = errors.New("data connection")
 
-// negotiate prepares the data connection of one transfer. The error is ErrData if the client cannot
-// connect to where it was told to.
+// negotiate prepares the data connection of one transfer. The error is ErrData if the client cannot connect
+// to the server's address.
 func (c *Client) negotiate(ctx context.Context, m Mode) (*Data, error) {
 	if m.Active() {
 		return c.listen(ctx, m)
@@ -35,7 +35,7 @@ func (c *Client) negotiate(ctx context.Context, m Mode) (*Data, error) {
 	return NewPassive(conn), nil
 }
 
-// Place returns where a 227 or a 229 has the client connect to.
+// Place returns the address of a 227 or a 229 to connect to.
 func (c *Client) Place(m Mode, r ftp.Reply) (netip.AddrPort, error) {
 	server := c.Peer().Addr()
 	to, err := m.Place(r.Last(), server)
@@ -46,7 +46,7 @@ func (c *Client) Place(m Mode, r ftp.Reply) (netip.AddrPort, error) {
 	return to, err
 }
 
-// listen listens where the server is to connect to, and tells it.
+// listen listens for the server's connection, and sends PORT or EPRT.
 func (c *Client) listen(ctx context.Context, m Mode) (*Data, error) {
 	l, err := c.Host.Listen("tcp", netip.AddrPortFrom(c.control.Local().Addr(), 0).String())
 	if err != nil {

@@ -1,10 +1,10 @@
 // Package gateway keeps the kernel's table equal to the configuration: it resolves the names of forwards,
 // applies their table in one transaction, and follows names whose addresses change.
 //
-// It decides; it does no input or output of its own. The kernel and the resolver are interfaces. Proxies and
-// sessions are not its business.
+// It does no input or output of its own: the kernel and the resolver are interfaces. It knows no proxies and
+// sessions.
 //
-// Locks: Gateway.changing, held while the kernel applies a change, then Gateway.mu, held while nothing waits.
+// Locks: Gateway.changing, held while the kernel applies a change, then Gateway.mu, never held during a wait.
 package gateway
 
 import (
@@ -22,7 +22,7 @@ import (
 type Kernel interface {
 	// Apply replaces the table with t, and removes the stale tables, all in one transaction.
 	Apply(t ruleset.Table, stale ...string) error
-	// Repair puts back what another program has changed in t, and returns how the kernel's table differed.
+	// Repair restores t after changes of another program, and returns how the kernel's table differed.
 	Repair(t ruleset.Table) (differences []string, err error)
 	// Remove deletes a table. A table that does not exist is no error.
 	Remove(name string) error
@@ -31,15 +31,14 @@ type Kernel interface {
 // Gateway publishes forwards in one table of the kernel. Its methods may be called from several goroutines.
 // Those that only read (Forwards, Installed, UsesNames, Resolve) never wait for the kernel.
 type Gateway struct {
-	// OnChange is called with the forwards that Refresh has published, before Refresh logs them; nil: nobody
-	// is called. Set it before use. It must not publish.
+	// OnChange is called with the forwards that Refresh has published, before Refresh logs them. It may be
+	// nil. Set it before use. It must not publish.
 	OnChange func([]forward.Resolved)
-	// OnApply is called each time that the kernel's table was written anew; nil: nobody is called. Set it
-	// before use. It must not wait.
+	// OnApply is called after each write of the kernel's table. It may be nil. Set it before use. It must not
+	// wait.
 	OnApply func()
 	// PassthroughRanges returns the port ranges of sessions that pass through unread; nil: there are none.
-	// Their maps stay in the table whatever becomes of their forwards. Set it before use. It must not
-	// publish.
+	// Their maps stay in the table even without their forwards. Set it before use. It must not publish.
 	PassthroughRanges func() []forward.PortRange
 
 	table    string
@@ -50,17 +49,17 @@ type Gateway struct {
 	// overtake each other. It is locked before mu, and code that only reads does not take it.
 	changing sync.Mutex
 	kernel   Kernel          // nil: this process can have no tables; guarded by changing
-	owner    Kernel          // which was the last to install the table, and removes it; guarded by changing
-	failed   map[string]bool // names of forwards whose last look-up failed; guarded by changing
+	owner    Kernel          // the last kernel to install the table, which removes it; guarded by changing
+	failed   map[string]bool // names of forwards whose last lookup failed; guarded by changing
 
-	mu        sync.Mutex         // never held while anything waits
+	mu        sync.Mutex         // never held during a wait
 	forwards  []forward.Resolved // replaced as a whole; its elements are never written to
 	installed bool               // the forwards need a table
 	changes   int                // counts publications and stops, so that Refresh notices another one
 }
 
-// New returns a gateway that publishes nothing yet. From now on the table is its own. With a nil kernel it
-// installs no table, which suits forwards that need none.
+// New returns a gateway that publishes nothing yet, and owns the table. With a nil kernel it installs no
+// table, for forwards that need none.
 func New(table string, kernel Kernel, resolver Resolver, log *slog.Logger) *Gateway {
 	return &Gateway{table: table, kernel: kernel, resolver: resolver, log: log, failed: map[string]bool{}}
 }
@@ -74,7 +73,7 @@ func (g *Gateway) SetKernel(k Kernel) {
 }
 
 // Publish makes the kernel serve exactly these forwards, and removes the stale tables in the same
-// transaction. Sessions of unchanged forwards go on; sessions of removed forwards go on until they end.
+// transaction. Sessions of unchanged forwards continue; sessions of removed forwards continue until they end.
 // After an error nothing has changed.
 func (g *Gateway) Publish(forwards []forward.Resolved, stale ...string) error {
 	g.changing.Lock()
@@ -133,9 +132,9 @@ func (g *Gateway) build(forwards []forward.Resolved) ruleset.Table {
 	return ruleset.Build(g.table, forwards, ranges...)
 }
 
-// Repair compares the kernel's table with what is published, and puts back what another program has removed,
-// but for elements that expire. It returns how the table differed. Another program has deleted elements of
-// the emptied sets.
+// Repair compares the kernel's table with the published one, and restores what another program has removed,
+// except elements that expire. It returns how the table differed. emptied are the sets from which another
+// program has deleted elements.
 func (g *Gateway) Repair(emptied []string) (differences []string, err error) {
 	g.changing.Lock()
 	defer g.changing.Unlock()
@@ -193,14 +192,15 @@ func (g *Gateway) Forwards() []forward.Resolved {
 	return slices.Clone(forwards)
 }
 
-// published returns the published forwards, not to be written to, and how many changes led to them.
+// published returns the published forwards, which the caller must not change, and the number of changes so
+// far.
 func (g *Gateway) published() ([]forward.Resolved, int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.forwards, g.changes
 }
 
-// UsesNames reports whether a published forward names a host, so that Refresh has something to look up.
+// UsesNames reports whether a published forward names a host, which Refresh must look up.
 func (g *Gateway) UsesNames() bool {
 	forwards, _ := g.published()
 	return slices.ContainsFunc(forwards, func(f forward.Resolved) bool {

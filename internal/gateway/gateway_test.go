@@ -25,8 +25,8 @@ type names struct {
 	mu    sync.Mutex
 	known map[string][]netip.Addr
 	asked map[string]int
-	err   error           // of every look-up
-	block <-chan struct{} // look-ups wait until it is closed, or their context is done
+	err   error           // of every lookup
+	block <-chan struct{} // lookups wait until it is closed, or their context is done
 }
 
 func newNames() *names {

@@ -80,7 +80,7 @@ func wantCounted(t *testing.T, b *bench, forwards []forward.Resolved, want int) 
 	}
 }
 
-// Repair has the published table compared, names maps that were emptied, and does nothing after Stop.
+// Repair compares the published table, names emptied maps, and does nothing after Stop.
 func TestRepair(t *testing.T) {
 	b := newBench()
 	if err := b.Publish([]forward.Resolved{proxied(":2121", "203.0.113.21")}); err != nil {

@@ -11,9 +11,9 @@ import (
 )
 
 // Refresh resolves the names again and publishes the addresses that changed: new sessions go to the new
-// address, running ones stay where they are. A name that does not resolve keeps its address. A forward in
-// whose way examine finds a fault stays as it is. Refresh reports whether it changed anything; if Publish or
-// Stop was called meanwhile, it changes nothing.
+// address, running ones stay. A name that does not resolve keeps its address. A forward for which examine
+// finds a fault stays unchanged. Refresh reports whether it changed anything; if Publish or Stop was called
+// meanwhile, it changes nothing.
 func (g *Gateway) Refresh(
 	ctx context.Context, examine func([]forward.Resolved) []finding.Finding,
 ) (changed bool, err error) {
@@ -35,7 +35,7 @@ func (g *Gateway) Refresh(
 }
 
 // replace publishes the forwards of after in place of those of before, unless others were published since,
-// and returns what there is to log.
+// and returns the log records.
 func (g *Gateway) replace(
 	changes int, before, after []forward.Resolved, findings []finding.Finding,
 ) (changed bool, entries []logEntry, err error) {
@@ -100,14 +100,14 @@ func addressEntries(before, after []forward.Resolved) (all []logEntry) {
 	return all
 }
 
-// addressesChanged reports whether a forward leads to, or advertises, other addresses than before.
+// addressesChanged reports whether the server or the advertised addresses of a forward changed.
 func addressesChanged(before, after forward.Resolved) bool {
 	return before.Server4 != after.Server4 || before.Server6 != after.Server6 ||
 		!slices.Equal(before.Servers, after.Servers) || !slices.Equal(before.Advertised, after.Advertised)
 }
 
-// revertUnsound gives a forward its old addresses back if examine finds a fault with the new ones: a name may
-// start to mean the gateway itself. It returns the faults.
+// revertUnsound restores the old addresses of a forward if examine finds a fault with the new ones: a name
+// may resolve to the gateway itself. It returns the faults.
 func revertUnsound(
 	before, after []forward.Resolved, examine func([]forward.Resolved) []finding.Finding,
 ) []finding.Finding {

@@ -181,7 +181,7 @@ func TestRefreshApplyError(t *testing.T) {
 	}
 }
 
-// What is published during a look-up stands: the look-up does not bring back what was removed.
+// What is published during a lookup stands: the lookup does not bring back what was removed.
 func TestRefreshOvertaken(t *testing.T) {
 	for what, overtake := range map[string]func(*bench){
 		"publish": func(b *bench) {

@@ -15,25 +15,24 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// Resolver looks names up. *net.Resolver implements it.
+// Resolver resolves names. *net.Resolver implements it.
 type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
 const (
-	// lookupTime bounds the look-up of one name: twice what a resolver waits for one of its servers.
+	// lookupTime bounds the lookup of one name: twice a resolver's wait for one of its servers.
 	lookupTime = 10 * time.Second
-	// lookupsTime bounds the look-up of all names together: with a thousand names and a resolver that is
-	// down, a start must not take minutes.
+	// lookupsTime bounds the lookup of all names together: with a thousand names and a resolver that is down,
+	// a start must not take minutes.
 	lookupsTime = 30 * time.Second
 	// lookupsAtOnce keeps ten thousand names from reaching the resolver in one burst.
 	lookupsAtOnce = 32
 )
 
-// Resolve returns the forwards with the addresses that they lead to and advertise. A name that still has the
-// address in use keeps it, so that a name with several addresses does not wander. For a server without an
-// address Resolve returns the forward without one, and a fault. An advertised name without an address is a
-// warning.
+// Resolve returns the forwards with their server and advertised addresses. A name that still has the address
+// in use keeps it, so that a name with several addresses does not alternate. For a server without an address
+// Resolve returns the forward without one, and a fault. An advertised name without an address is a warning.
 func (g *Gateway) Resolve(
 	ctx context.Context, forwards []forward.Forward,
 ) ([]forward.Resolved, []finding.Finding) {
@@ -63,14 +62,14 @@ func Tolerate(forwards []forward.Resolved, unresolved []finding.Finding) []findi
 	return tolerated
 }
 
-// lookups is what the resolver answered, and what was in use before, by host.
+// lookups holds the resolver's answers and the addresses in use before, by host.
 type lookups struct {
 	inUse  map[string][]netip.Addr
 	addrs  map[string][]netip.Addr
 	failed map[string]error
 }
 
-// of returns the addresses of a host, those in use first, or those in use and an error if its look-up failed.
+// of returns the addresses of a host, those in use first, or those in use and an error if its lookup failed.
 func (l *lookups) of(host string) ([]netip.Addr, error) {
 	if err := l.failed[host]; err != nil {
 		return l.inUse[host], err
@@ -78,7 +77,7 @@ func (l *lookups) of(host string) ([]netip.Addr, error) {
 	return keepOrder(l.inUse[host], l.addrs[host]), nil
 }
 
-// server returns a forward with the addresses of its server, and what is wrong with them.
+// server returns a forward with the addresses of its server, and findings about them.
 func (l *lookups) server(f forward.Forward) (r forward.Resolved, findings []finding.Finding) {
 	r.Forward = f
 	addrs, err := l.of(f.Server.Host)
@@ -96,7 +95,7 @@ func (l *lookups) server(f forward.Forward) (r forward.Resolved, findings []find
 	return r, findings
 }
 
-// advertised returns the addresses that a forward advertises, and what is wrong with them.
+// advertised returns the addresses that a forward advertises, and findings about them.
 func (l *lookups) advertised(f forward.Forward) (all []forward.Advertised, findings []finding.Finding) {
 	for _, a := range f.Advertise {
 		addrs, err := l.of(a.Host)
@@ -137,7 +136,7 @@ func (g *Gateway) addressesInUse() map[string][]netip.Addr {
 }
 
 // keepOrder puts the addresses in use before new ones, and leaves out those that the resolver no longer
-// returns. Resolvers answer in another order each time.
+// returns. Resolvers change the order with each answer.
 func keepOrder(inUse, found []netip.Addr) []netip.Addr {
 	gone := func(a netip.Addr) bool { return !slices.Contains(found, a) }
 	kept := slices.DeleteFunc(slices.Clone(inUse), gone)

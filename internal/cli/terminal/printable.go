@@ -11,13 +11,14 @@ import (
 	"unicode/utf8"
 )
 
-// What clients and servers send ends on an operator's terminal. None of it may control the terminal.
+// Text of clients and servers is printed on an operator's terminal. It must not control the terminal.
 
-// Printable escapes everything of a text that does not print: control characters, C1 among them, characters
-// that change the direction of writing, and bytes that are not UTF-8.
+// Printable escapes all unprintable characters of a text: control characters with C1, characters that change
+// the direction of writing, and bytes that are not UTF-8.
 func Printable(text string) string { return escape(text, unicode.IsPrint) }
 
-// printableCells also escapes what does not take one cell of a terminal, so that columns stay columns.
+// printableCells also escapes characters that do not take one cell of a terminal, so that columns stay
+// aligned.
 func printableCells(text string) string { return escape(text, isOneCell) }
 
 // beyondNarrow is the first character of scripts that run from right to left, or are wide (Unicode: Hebrew).
@@ -52,8 +53,8 @@ func escape(text string, keep func(rune) bool) string {
 	return b.String()
 }
 
-// jsonPrinter passes on JSON with the same meaning, and escapes everything that does not print: only strings
-// have such characters. What it is given may end within a rune.
+// jsonPrinter copies JSON and escapes unprintable characters, which only strings contain, without changing
+// its meaning. Its input may end within a rune.
 type jsonPrinter struct {
 	w    *bufio.Writer
 	rest []byte

@@ -79,24 +79,24 @@ func (s Terminal) Table(columns []Column, rows [][]string) []string {
 			widths[i] = min(widths[i], c.Most)
 		}
 	}
-	shown := s.fittingColumns(columns, widths)
+	visible := s.fittingColumns(columns, widths)
 	var lines []string
 	for _, row := range rows {
-		lines = append(lines, s.row(columns, widths, shown, row))
+		lines = append(lines, s.row(columns, widths, visible, row))
 	}
 	return lines
 }
 
 func (s Terminal) fittingColumns(columns []Column, widths []int) []int {
-	var shown []int
+	var visible []int
 	for i := range columns {
-		shown = append(shown, i)
+		visible = append(visible, i)
 	}
 	for s.IsTerminal() {
 		last := len(columns) - 1
 		need := min(widths[last], minLastColumn)
 		worst := 0
-		for _, i := range shown[:len(shown)-1] {
+		for _, i := range visible[:len(visible)-1] {
 			need += widths[i] + len(Gap)
 			if columns[i].Rank > columns[worst].Rank {
 				worst = i
@@ -105,19 +105,19 @@ func (s Terminal) fittingColumns(columns []Column, widths []int) []int {
 		if need <= s.Width || columns[worst].Rank == 0 {
 			break
 		}
-		shown = slices.DeleteFunc(shown, func(i int) bool { return i == worst })
+		visible = slices.DeleteFunc(visible, func(i int) bool { return i == worst })
 	}
-	return shown
+	return visible
 }
 
-func (s Terminal) row(columns []Column, widths, shown []int, row []string) string {
+func (s Terminal) row(columns []Column, widths, visible []int, row []string) string {
 	var b strings.Builder
-	for n, i := range shown {
+	for n, i := range visible {
 		cell := row[i]
 		if cell == "" {
 			cell = "-"
 		}
-		if n == len(shown)-1 {
+		if n == len(visible)-1 {
 			b.WriteString(cell)
 			break
 		}

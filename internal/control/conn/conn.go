@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LingerTime is how long a peer may take to read our last line before the connection is cut, and lingerBytes
-// how much it may send meanwhile.
+// LingerTime is how long a peer may take to read our last line before the connection is closed, and
+// lingerBytes how many bytes it may send meanwhile.
 const (
 	LingerTime  = time.Second
 	lingerBytes = 1 << 20
@@ -25,13 +25,13 @@ const (
 type Control struct {
 	*net.TCPConn
 	TLS       *tls.Conn // nil: in clear
-	clearText []byte    // came in clear behind the end of TLS, and is read first
+	clearText []byte    // arrived in clear after the end of TLS, and is read first
 
 	awaiting atomic.Bool   // a read of the TCP connection is under way
 	received atomic.Uint64 // bytes that were read from it
 }
 
-// Read reads from the peer, out of TLS if there is any.
+// Read reads from the peer, through TLS if there is any.
 func (c *Control) Read(b []byte) (int, error) {
 	if c.TLS != nil {
 		return c.TLS.Read(b)
@@ -55,8 +55,8 @@ func (c *Control) readTCP(b []byte) (int, error) {
 	return n, err
 }
 
-// Idle reports whether a Read waits for the peer, which has sent nothing that was not read and handled before
-// it. At the peer's end the result is false.
+// Idle reports whether a Read waits for the peer, and everything that the peer sent has been read and
+// handled. After the peer's end the result is false.
 func (c *Control) Idle() bool {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -69,7 +69,7 @@ func (c *Control) Idle() bool {
 	return errControl == nil && err == nil && c.received.Load() == info.Bytes_received && c.awaiting.Load()
 }
 
-// Write sends to the peer, in TLS if there is any.
+// Write sends to the peer, through TLS if there is any.
 func (c *Control) Write(b []byte) (int, error) {
 	if c.TLS != nil {
 		return c.TLS.Write(b)
@@ -80,12 +80,12 @@ func (c *Control) Write(b []byte) (int, error) {
 // CloseWrite ends our direction: first TLS, then TCP (RFC 4217 section 12).
 func (c *Control) CloseWrite() error {
 	if c.TLS != nil {
-		_ = c.TLS.CloseWrite() // a peer that left does not miss it
+		_ = c.TLS.CloseWrite() // a peer that closed does not need it
 	}
 	return c.TCPConn.CloseWrite()
 }
 
-// Close ends the connection, TLS first. It waits LingerTime at most for a peer that does not read.
+// Close ends the connection, TLS first. It waits at most LingerTime for a peer that does not read.
 func (c *Control) Close() error {
 	if c.TLS != nil {
 		_ = c.SetWriteDeadline(time.Now().Add(LingerTime))
@@ -94,11 +94,11 @@ func (c *Control) Close() error {
 	return c.TCPConn.Close()
 }
 
-// past is a deadline that makes waiting reads and writes return.
+// past is a deadline that makes pending reads and writes return.
 var past = time.Unix(1, 0)
 
-// InterruptRead makes reads return, the one that waits and all later ones, until the next SetReadDeadline.
-// The error is os.ErrDeadlineExceeded.
+// InterruptRead makes the pending read and all later ones return until the next SetReadDeadline. The error is
+// os.ErrDeadlineExceeded.
 func (c *Control) InterruptRead() { _ = c.SetReadDeadline(past) }
 
 // InterruptWrite makes writes return, as InterruptRead does with reads.
@@ -108,7 +108,7 @@ func (c *Control) InterruptWrite() { _ = c.SetWriteDeadline(past) }
 func (c *Control) Interrupt() { _ = c.SetDeadline(past) }
 
 // HangUp closes the connection so that the peer can still read our last line: the kernel resets a connection
-// that is closed with bytes unread, and what was sent is lost with it. It takes LingerTime at most.
+// that is closed with bytes unread, and what was sent is lost with it. It takes at most LingerTime.
 func (c *Control) HangUp() {
 	defer c.Close()
 	if c.CloseWrite() != nil {
@@ -147,8 +147,8 @@ func (c *Control) BeginTLS(config *tls.Config) error {
 	return nil
 }
 
-// EndTLS ends TLS with a client and keeps TCP: both ends send close_notify, and the client goes on in clear.
-// Some clients go on without close_notify. What the client sent in TLS until then is dropped. The caller
+// EndTLS ends TLS with a client and keeps TCP: both ends send close_notify, and the client continues in
+// clear, some clients without close_notify. EndTLS drops what the client sent in TLS until then. The caller
 // sets the deadline.
 func (c *Control) EndTLS() error {
 	stream := c.TLS.NetConn().(*recordStream)
@@ -170,5 +170,5 @@ func AddrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port())
 }
 
-// PeerAddr returns the address of the other end of a TCP connection, as AddrPort has it.
+// PeerAddr returns the address of the other end of a TCP connection, in AddrPort's form.
 func PeerAddr(c net.Conn) netip.Addr { return AddrPort(c.RemoteAddr()).Addr() }

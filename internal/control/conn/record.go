@@ -11,11 +11,11 @@ import (
 type recordStream struct {
 	*net.TCPConn
 	readTCP func(b []byte) (int, error) // from TCPConn
-	first   []byte                      // was read before, and is not handed out yet
+	first   []byte                      // was read before, and is not returned yet
 	ending  bool                        // the next bytes may be no record
 	header  [headerLength]byte
 	read    int // bytes of header that were read
-	given   int // bytes of header that were handed out
+	given   int // bytes of header that were returned
 	left    int // bytes of the record's body still to be read
 
 	ticketComes bool   // the next write ends with a session ticket
@@ -70,10 +70,10 @@ func (r *recordStream) readStream(b []byte) (int, error) {
 	return r.readTCP(b)
 }
 
-// holdingTicket returns the configuration with which the session ticket of TLS 1.3 is not sent with the
-// handshake, but with the first line for the client: that is when a client reads it that does one thing at a
-// time (curl). If it had the ticket sooner, it might resume the session on a data connection of another
-// control connection, and wait for that transfer before it goes on to log in here.
+// holdingTicket returns a configuration that sends the session ticket of TLS 1.3 with the first line for the
+// client instead of with the handshake: a client that does one thing at a time (curl) reads it then. If it
+// had the ticket sooner, it might resume the session on a data connection of another control connection, and
+// wait for that transfer before it logs in here.
 func (r *recordStream) holdingTicket(config *tls.Config) *tls.Config {
 	wrap := config.WrapSession
 	if wrap == nil {

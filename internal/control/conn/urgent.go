@@ -8,7 +8,7 @@ import (
 )
 
 // WriteUrgent sends bytes and marks the last one as TCP's urgent byte. A server that is busy sending then
-// looks at its control connection (RFC 959 section 4.1.3, RFC 1123 section 4.1.2.10). Within TLS there is no
+// reads its control connection (RFC 959 section 4.1.3, RFC 1123 section 4.1.2.10). Within TLS there is no
 // urgent byte.
 func (c *Control) WriteUrgent(b []byte) error {
 	if c.TLS != nil {
@@ -32,7 +32,7 @@ func (c *Control) WriteUrgent(b []byte) error {
 }
 
 // InlineUrgent leaves the peer's urgent byte in the stream, where the line reader drops it with the rest of
-// Telnet's commands. Otherwise the byte would be lost, and the line reader would see half a command.
+// Telnet's commands. Otherwise the byte would be lost, and the line reader would get half a command.
 func InlineUrgent(c *net.TCPConn) error {
 	raw, err := c.SyscallConn()
 	if err != nil {

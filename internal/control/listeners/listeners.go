@@ -35,10 +35,10 @@ type Shared struct {
 	Counts     *proxy.Counts
 	SessionLog *sessions.Log
 	Keys       proxy.Keys
-	// DataPath returns the data path of a forward. current returns the forward as it is at the moment.
+	// DataPath returns the data path of a forward. current returns the current state of the forward.
 	DataPath func(current func() forward.Resolved) dataplane.Path
-	// Refused is called for each refusal, with the forward's name and the word of its kind; nil: nobody is.
-	// It must not block.
+	// Refused is called for each refusal, with the forward's name and the refusal's kind. It must not block.
+	// It may be nil.
 	Refused func(forward, kind string)
 }
 
@@ -47,7 +47,7 @@ type Set struct {
 	shared Shared
 
 	serving  map[forward.Listen]*listener
-	draining map[forward.Listen]*listener // they refuse new sessions; transfers may go on
+	draining map[forward.Listen]*listener // they refuse new sessions; transfers may continue
 	proxies  sync.WaitGroup               // their goroutines; Stop waits for them
 
 	mu  sync.Mutex
@@ -73,8 +73,8 @@ func New(shared Shared) *Set {
 	}
 }
 
-// Opened is sockets that no proxy serves yet, by listen address. The caller of Open closes it: Serve has
-// taken out the sockets that it serves.
+// Opened is sockets that no proxy serves yet, by listen address. The caller of Open closes it; Serve removes
+// the sockets that it serves.
 type Opened map[forward.Listen]*net.TCPListener
 
 // Close closes the sockets.
@@ -85,8 +85,7 @@ func (o Opened) Close() {
 }
 
 // Open opens the sockets of forwards that are not served yet, and returns a finding for each that cannot be
-// opened. It leaves out an address that a listener of this set still has and is about to give up: Serve
-// opens it.
+// opened. It leaves out an address that a listener of this set is about to release: Serve opens it.
 func (s *Set) Open(ctx context.Context, forwards []forward.Resolved) (Opened, []finding.Finding) {
 	opened := Opened{}
 	var findings []finding.Finding
@@ -100,7 +99,7 @@ func (s *Set) Open(ctx context.Context, forwards []forward.Resolved) (Opened, []
 			opened[f.Listen] = socket
 		case errors.Is(err, unix.EADDRINUSE) && s.willRelease(f.Listen, forwards):
 		case errors.Is(err, unix.EADDRNOTAVAIL), errors.Is(err, unix.ENODEV):
-			// preflight.Check finds it, and knows the addresses and interfaces that there are
+			// preflight.Check finds it, and knows the host's addresses and interfaces
 		default:
 			findings = append(findings, cannotListen(f, err))
 		}
@@ -112,7 +111,7 @@ func listen(ctx context.Context, at forward.Listen) (*net.TCPListener, error) {
 	return system.ListenTCP(ctx, at.Addr, at.Port, at.Interface)
 }
 
-// willRelease reports whether a listener of this set is in the way of at, and ends with these forwards.
+// willRelease reports whether a listener of this set occupies at and ends with these forwards.
 func (s *Set) willRelease(at forward.Listen, forwards []forward.Resolved) bool {
 	wanted := proxied(forwards)
 	for _, listeners := range []map[forward.Listen]*listener{s.serving, s.draining} {
@@ -136,10 +135,10 @@ func proxied(forwards []forward.Resolved) map[forward.Listen]*forward.Resolved {
 	return wanted
 }
 
-// Serve makes the set serve exactly these forwards. A listener whose forward is gone drains: its transfers
-// have this long to end. A listener whose forward has changed keeps its socket and its sessions; new
-// sessions follow the new forward. A new forward takes its socket out of opened. Canceling ctx ends nothing;
-// Stop does. The set keeps forwards: nobody writes to them any more.
+// Serve makes the set serve exactly these forwards. A listener whose forward was removed drains: its
+// transfers have this long to end. A listener whose forward has changed keeps its socket and its sessions;
+// new sessions follow the new forward. A new forward takes its socket out of opened. Canceling ctx ends
+// nothing; Stop does. The set keeps forwards: the caller must not change them afterwards.
 func (s *Set) Serve(ctx context.Context, forwards []forward.Resolved, opened Opened, drain time.Duration) {
 	wanted := proxied(forwards)
 	for at := range s.serving {
@@ -163,8 +162,8 @@ func (s *Set) Serve(ctx context.Context, forwards []forward.Resolved, opened Ope
 	}
 }
 
-// takeOver closes the sockets of draining listeners that are in the way of a forward, and opens its own. It
-// returns nil if that fails, and logs why.
+// takeOver closes the sockets of draining listeners that occupy a forward's address, and opens its own. If
+// that fails, it logs why and returns nil.
 func (s *Set) takeOver(ctx context.Context, f *forward.Resolved) *net.TCPListener {
 	for at, l := range s.draining {
 		if f.Listen.Overlaps(at) {
@@ -182,7 +181,7 @@ func (s *Set) takeOver(ctx context.Context, f *forward.Resolved) *net.TCPListene
 
 // start serves a socket, which belongs to the proxy from now on.
 func (s *Set) start(ctx context.Context, at forward.Listen, socket *net.TCPListener, f *forward.Resolved) {
-	// drain and abort end a proxy, not ctx: its clients are to be told why.
+	// drain and abort end a proxy, not ctx: its clients get the reason.
 	base := context.WithoutCancel(ctx)
 	draining, drain := context.WithCancelCause(base)
 	aborted, abort := context.WithCancel(base)
@@ -211,7 +210,7 @@ func (s *Set) start(ctx context.Context, at forward.Listen, socket *net.TCPListe
 	})
 }
 
-// setOwn records whether a socket of the set listens.
+// setOwn records whether a socket of the set listens at an address.
 func (s *Set) setOwn(socket *net.TCPListener, listens bool) {
 	at := socket.Addr().(*net.TCPAddr).AddrPort()
 	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
@@ -231,8 +230,8 @@ func (s *Set) ListensAt(at netip.AddrPort) bool {
 	return s.own[at]
 }
 
-// drain makes a listener refuse new sessions, and ends those that still run after this time. Its clients are
-// told why.
+// drain makes a listener refuse new sessions, and ends those that still run after this time. Its clients get
+// the reason.
 func (s *Set) drain(at forward.Listen, after time.Duration, why error) {
 	l := s.serving[at]
 	delete(s.serving, at)
@@ -257,7 +256,7 @@ func (s *Set) drain(at forward.Listen, after time.Duration, why error) {
 }
 
 // Update replaces forwards that are served already, after their addresses have changed. The set keeps
-// forwards: nobody writes to them any more.
+// forwards: the caller must not change them afterwards.
 func (s *Set) Update(forwards []forward.Resolved) {
 	for at, f := range proxied(forwards) {
 		if l := s.serving[at]; l != nil {
@@ -266,7 +265,7 @@ func (s *Set) Update(forwards []forward.Resolved) {
 	}
 }
 
-// Stop drains all listeners, and returns when the last session has ended, at the latest after this time.
+// Stop drains all listeners, and returns when the last session has ended, or after this time.
 func (s *Set) Stop(after time.Duration) {
 	for at := range s.serving {
 		s.drain(at, after, session.ErrShuttingDown)

@@ -15,10 +15,10 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// maxRejecting is how many clients at once are given the time to read why they cannot stay.
+// maxRejecting is how many clients at once get the time to read why they were rejected.
 const maxRejecting = 256
 
-// admit counts a client in, or says why not.
+// admit counts a client, or returns why it is rejected.
 func (p *Proxy) admit(from netip.Addr, f forward.Resolved) (kind verdict.RefusalKind, reason string) {
 	allowed := func(c netip.Prefix) bool { return c.Contains(from) }
 	if len(f.Clients) > 0 && !slices.ContainsFunc(f.Clients, allowed) {
@@ -40,7 +40,7 @@ func (p *Proxy) admit(from netip.Addr, f forward.Resolved) (kind verdict.Refusal
 	return verdict.NotRefused, ""
 }
 
-// leave takes back what admit counted.
+// leave takes back the count of admit.
 func (p *Proxy) leave(client netip.Prefix) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -79,8 +79,8 @@ func (p *Proxy) wake() {
 	}
 }
 
-// reject tells a client why it cannot stay, and closes its connection. Only a few are given the time to read
-// it: clients that come by the thousand do not care.
+// reject sends a client the reason, and closes its connection. Only maxRejecting clients get the time to read
+// it: a flood of clients does not read it.
 func (p *Proxy) reject(f forward.Resolved, client *net.TCPConn, record *sessions.Record, r refusal.Refusal) {
 	r.Peer, r.Fatal = conn.PeerAddr(client), true
 	p.env.Reporter.Report(record, r, func() []slog.Attr {

@@ -49,7 +49,7 @@ func newBenched(b *testing.B) *benched {
 	return s
 }
 
-// instantPath has every transfer delivered at once.
+// instantPath reports every transfer as delivered at once.
 type instantPath struct{ fakePath }
 
 func (p *instantPath) Open(_ context.Context, hole pinhole.Pinhole, _ dataplane.DataTLS) (dataplane.Data,

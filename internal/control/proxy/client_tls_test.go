@@ -25,7 +25,7 @@ func encrypting(k *fakeKeys, set func(f *forward.Forward)) setup {
 func required(f *forward.Forward) { f.TLS.Client = forward.ClientTLSRequired }
 func optional(f *forward.Forward) { f.TLS.Client = forward.ClientTLSOptional }
 
-// encrypt has a peer go on in TLS, as the client or as the server.
+// encrypt has a peer continue in TLS, as the client or as the server.
 func (p *peer) encrypt(k *fakeKeys, server bool) *tls.Conn {
 	p.t.Helper()
 	secure := tls.Client(p.TCPConn, &tls.Config{RootCAs: k.roots, ServerName: "127.0.0.1"})
@@ -39,7 +39,7 @@ func (p *peer) encrypt(k *fakeKeys, server bool) *tls.Conn {
 	return secure
 }
 
-// decrypt goes on in clear, with or without a close_notify.
+// decrypt continues in clear, with or without a close_notify.
 func (p *peer) decrypt(polite bool) {
 	p.t.Helper()
 	if polite {
@@ -77,12 +77,12 @@ func TestTerminated(t *testing.T) {
 		t.Errorf("log: got nothing of TLS: %s", b.logs)
 	}
 	b.ask("QUIT", "221 bye")
-	b.client.heardAll() // close_notify came first, or there would be an error
+	b.client.heardAll() // close_notify arrived first, or there would be an error
 	b.wantRefused("encryption=1")
 }
 
-// The session tells the client's TLS who is logged in, and when the control connection ends: by that others
-// may resume its TLS session.
+// The session passes the user and the end of the control connection to the client's TLS: by that others may
+// resume its TLS session.
 func TestTerminatedLogin(t *testing.T) {
 	k := newKeys(t)
 	b := newStage(t, encrypting(k, required)).connect()
@@ -167,7 +167,7 @@ func TestTerminatedDribble(t *testing.T) {
 
 func TestCCC(t *testing.T) {
 	k := newKeys(t)
-	for _, polite := range []bool{true, false} { // there are clients that go on without a close_notify
+	for _, polite := range []bool{true, false} { // there are clients that continue without a close_notify
 		b := newStage(t, encrypting(k, func(f *forward.Forward) {
 			f.TLS.Client,
 				f.TLS.CCC = forward.ClientTLSRequired, true

@@ -14,7 +14,7 @@ import (
 
 func goesOn(p *Proxy, _ *forward.Resolved) { p.Path.(*fakePath).goesOn = true }
 
-// dropControl closes both control connections of a session whose data goes on, and waits until the session
+// dropControl closes both control connections of a session whose data continues, and waits until the session
 // is known to be in that state.
 func (b *stage) dropControl(j *sessions.Log) {
 	b.t.Helper()
@@ -27,7 +27,7 @@ func (b *stage) dropControl(j *sessions.Log) {
 	})
 }
 
-// A session whose data goes on counts, and is over with its data.
+// A session whose data continues counts, and is over with its data.
 func TestSessionCountsWhileDataGoesOn(t *testing.T) {
 	j := sessions.New(time.Now())
 	b := newStage(t, withJournal(j), goesOn, limited(forward.Limits{PerClient: 1})).connect().login()
@@ -110,7 +110,7 @@ func TestSessionClientEndedInTransfer(t *testing.T) {
 	})
 }
 
-// An operator ends data that goes on.
+// An operator ends data that continues.
 func TestSessionKilledWhileDataGoesOn(t *testing.T) {
 	j := sessions.New(time.Now())
 	b := newStage(t, withJournal(j), goesOn).connect().login()
@@ -127,7 +127,7 @@ func TestSessionKilledWhileDataGoesOn(t *testing.T) {
 	}
 }
 
-// A gateway that stops waits for data that goes on, and ends it when the time is over.
+// A gateway that stops waits for data that continues, and ends it when the time is over.
 func TestSessionDrainsWhileDataGoesOn(t *testing.T) {
 	j := sessions.New(time.Now())
 	b := newStage(t, withJournal(j), goesOn).connect().login()
@@ -147,7 +147,7 @@ func TestSessionDrainsWhileDataGoesOn(t *testing.T) {
 	b.finished()
 }
 
-// Earlier data connections of a session go on, up to a limit, and count to the end of the last one.
+// Earlier data connections of a session continue, up to a limit, and count to the end of the last one.
 func TestSessionKeepsEarlierData(t *testing.T) {
 	const most = 16
 	j := sessions.New(time.Now())

@@ -45,7 +45,7 @@ func (k *fakeKeys) serving() *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{k.cert}}
 }
 
-// fakeClientTLS notes what a session tells it.
+// fakeClientTLS records the calls of a session.
 type fakeClientTLS struct {
 	config  *tls.Config
 	address netip.Addr
@@ -80,7 +80,7 @@ func (c *fakeClientTLS) tell(text string) {
 	c.told = append(c.told, text)
 }
 
-// wantTold expects what a session told so far.
+// wantTold expects the calls of a session so far.
 func (c *fakeClientTLS) wantTold(t *testing.T, want string) {
 	t.Helper()
 	c.mu.Lock()

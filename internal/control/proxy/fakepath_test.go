@@ -22,13 +22,13 @@ type fakePath struct {
 	armErr  error
 	handles map[pinhole.Passthrough]int // that are not closed
 	ranges  int                         // how often Arm was called for one
-	goesOn  bool                        // data goes on after Close, until done or Sever; set before use
+	goesOn  bool                        // data continues after Close, until done or Sever; set before use
 
 	hung map[string]chan struct{} // methods that do not return before their channel is closed
 	hang chan string              // is sent the name of each that begins to hang
 }
 
-// hangIn has a method wait until the returned function is called.
+// hangIn makes a method wait until the returned function is called.
 func (p *fakePath) hangIn(method string) (release func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -69,7 +69,7 @@ type fakeData struct {
 	held     chan struct{} // closed when Finish waits
 	kernel   bool          // the kernel carries it: it is settled at any time
 	finishes int           // calls of Finish, where the kernel carries it
-	missing  bool          // nobody has come, and that is known
+	missing  bool          // no peer has connected, and that is known
 	result   error
 	server   bool // result is that the server's end was reset
 

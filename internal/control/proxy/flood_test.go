@@ -16,7 +16,7 @@ import (
 
 // Of many refusals a session logs a few, counts all, and ends: sooner before the login than after it.
 func TestFloodOfRefusals(t *testing.T) {
-	const last = "421 too much was refused in this session"
+	const last = "421 too many refusals in this session"
 	for name, tt := range map[string]struct {
 		begin func(*stage) *stage
 		most  int
@@ -40,7 +40,7 @@ func TestFloodOfRefusals(t *testing.T) {
 			})
 			log := b.logs.String()
 			if got := strings.Count(log, `msg="request refused"`); got != 11 || !strings.Contains(log,
-				`kind=limit reason="too much was refused in this session"`) {
+				`kind=limit reason="too many refusals in this session"`) {
 				t.Errorf("log: got %d refusals; want 10, and that of the session: %s", got, log)
 			}
 			if want := fmt.Sprintf("refusals=%d unlogged=%d goodbye=%q", tt.most+1, tt.most-9,
@@ -125,7 +125,7 @@ func TestForeignTLS(t *testing.T) {
 	b.server.heardAll()
 	b.await("the session's end", func() bool { return len(slices.Collect(j.Ended())) == 1 })
 	if e, _ := b.timeline(j); e.Verdict.Code != verdict.CodeClientBeginsTLS ||
-		!strings.Contains(e.Verdict.Text, "with TLS where plain text is due") || e.Verdict.Remedy == "" {
+		!strings.Contains(e.Verdict.Text, "with TLS where plain text is expected") || e.Verdict.Remedy == "" {
 		t.Errorf("got %+v; want %s", e.Verdict, verdict.CodeClientBeginsTLS)
 	}
 }

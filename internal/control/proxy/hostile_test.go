@@ -80,7 +80,7 @@ func TestAttack227PortOfAService(t *testing.T) {
 		b.client.say("PASV\r\n")
 		b.server.hear("PASV")
 		b.server.say("227 Entering Passive Mode (127,0,0,1,%d,%d)\r\n", port/256, port%256)
-		const refused = "425 the server offers port %d: data connections go to ports from 1024 on only"
+		const refused = "425 the server offers port %d: data ports below 1024 are not allowed"
 		b.client.hear(fmt.Sprintf(refused, port))
 	}
 	b.quiet()
@@ -93,12 +93,12 @@ func TestAttackPORT(t *testing.T) {
 		for _, command := range []string{"PORT 198,51,100,66,156,64", "EPRT |1|198.51.100.66|40000|",
 			"PORT 127,0,0,2,156,64", "PORT 0,0,0,0,156,64"} {
 			b.client.say("%s\r\n", command)
-			b.client.hear("504 data connections go to your own address, 127.0.0.1, only")
+			b.client.hear("504 use your own address (127.0.0.1) for data connections")
 		}
 		for _, command := range []string{"PORT 127,0,0,1,0,80", "PORT 127,0,0,1,3,255",
 			"EPRT |1|127.0.0.1|22|"} {
 			b.client.say("%s\r\n", command)
-			b.client.hear("504 data connections go to ports from 1024 on only")
+			b.client.hear("504 data ports below 1024 are not allowed")
 		}
 		b.quiet()
 		b.wantRefused("address=4 port=3")
@@ -123,7 +123,7 @@ func TestAttackServerSendsNoReply(t *testing.T) {
 }
 
 // Few sessions of a forward may have a long line of their server's in memory at once, also before the login.
-// The others go on with lines of the usual length.
+// The others continue with lines of the usual length.
 func TestAttackLongLines(t *testing.T) {
 	const most = 16
 	long := "220 " + strings.Repeat("x", 20_000)

@@ -82,7 +82,7 @@ func TestDataPathHangs(t *testing.T) {
 				t.Fatal("the session cannot be killed")
 			}
 			if tt.method != "handle Close" { // in a passthrough the gateway says nothing
-				client.hear("421 the operator has ended the session")
+				client.hear("421 an operator ended the session")
 			}
 			client.heardAll()
 			server.heardAll()

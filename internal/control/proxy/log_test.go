@@ -40,14 +40,14 @@ func TestSecretsAreNotLogged(t *testing.T) {
 	}
 }
 
-// The end of a session says how long it was and what came of it.
+// The end of a session shows its duration and its result.
 func TestSessionLogs(t *testing.T) {
 	b := newStage(t).connect().login()
 	close(b.transfer().done)
 	b.server.say("226 done\r\n")
 	b.client.hear("226 done")
 	b.client.say("PORT 10,0,0,1,1,1\r\n")
-	b.client.hear("504 data connections go to your own address, 127.0.0.1, only")
+	b.client.hear("504 use your own address (127.0.0.1) for data connections")
 	b.ask("QUIT", "221 bye")
 	b.client.Close()
 	b.drain()
@@ -56,7 +56,7 @@ func TestSessionLogs(t *testing.T) {
 		`level=INFO msg="session begins" forward=test session=`,
 		`msg="session ends"`, "after=", "transfers=1 failed=0 refusals=1",
 		`level=WARN msg="request refused" forward=test session=`,
-		`kind=address reason="data connections go to your own address, 127.0.0.1, only"`,
+		`kind=address reason="use your own address (127.0.0.1) for data connections"`,
 	} {
 		if !strings.Contains(b.logs.String(), want) {
 			t.Errorf("log: no %q in it: %s", want, b.logs)
@@ -74,25 +74,25 @@ func TestSessionLogsWhy(t *testing.T) {
 			`level=INFO msg="session ends"`, "level=WARN"},
 		"the server leaves with a reason": {func(b *stage) {
 			b.ask("CWD /", "500 OOPS: cannot read it")
-			b.serverLeaves("the server has closed the connection")
-		}, `verdict="the server has closed the connection after it said: 500 OOPS: cannot read it"`,
+			b.serverLeaves("the server closed the connection")
+		}, `verdict="the server closed the connection after it said: 500 OOPS: cannot read it"`,
 			"level=INFO " +
 				`msg="session ends"`},
 		"the server leaves after it has refused something else": {func(b *stage) {
 			b.ask("CWD /", "550 no")
 			b.ask("NOOP", "200 ok")
-			b.serverLeaves("the server has closed the connection")
-		}, `verdict="the server has closed the connection"`, "said: 550"},
+			b.serverLeaves("the server closed the connection")
+		}, `verdict="the server closed the connection"`, "said: 550"},
 		"the server leaves without an answer": {func(b *stage) {
 			b.ask("CWD /", "550 no")
 			b.client.say("NOOP\r\n")
 			b.server.hear("NOOP")
-			b.serverLeaves("the server has closed the connection")
-		}, `verdict="the server has closed the connection (during NOOP)"`, "after it said"},
+			b.serverLeaves("the server closed the connection")
+		}, `verdict="the server closed the connection (during NOOP)"`, "after it said"},
 		"the server ends an idle session": {func(b *stage) {
 			b.server.say("421 Timeout.\r\n")
 			b.serverLeaves("Timeout.")
-		}, `verdict="the server has closed the connection after it said: 421 Timeout."`,
+		}, `verdict="the server closed the connection after it said: 421 Timeout."`,
 			`level=INFO msg="session ends"`},
 		"a command that the server refuses": {func(b *stage) {
 			b.ask("SIZE x", "550 no such file")

@@ -1,9 +1,9 @@
 // Package proxy serves the control connections of a forward: it accepts clients, lets them in or rejects
 // them, connects them to the server, and ends sessions whose time is up.
 //
-// Locks: Proxy.mu guards the list of sessions. It is never held while anybody dials, reads, writes, logs, or
-// asks the data path, and never together with a session's lock. That is why a kernel that does not answer
-// stops one step of one session, and not the clients that come, the watch of timeouts, or an operator's kill.
+// Locks: Proxy.mu guards the list of sessions. It is never held during a dial, a read, a write, a log write
+// or a call of the data path, and never together with a session's lock. So a kernel that does not answer
+// stops one step of one session, but no new client, no timeout and no operator's kill.
 //
 // Goroutines: Serve waits for all: the one that accepts, one for each client that is let in or rejected, and
 // two for each session, which read its client and its server.
@@ -33,7 +33,7 @@ import (
 
 // Proxy serves the control connections of one forward. Its fields are set before use and not after.
 type Proxy struct {
-	Forward    func() forward.Resolved // what the forward is at the moment; called once a session
+	Forward    func() forward.Resolved // returns the current forward; called once per session
 	Path       dataplane.Path
 	Keys       session.Keys // nil: no forward has TLS
 	Log        *slog.Logger
@@ -47,15 +47,15 @@ type Proxy struct {
 	loginDelay   time.Duration     // 0: failureDelay
 
 	env    session.Env
-	wakeup chan struct{} // of capacity 1: the watch is to look again
+	wakeup chan struct{} // of capacity 1: makes the watch check now
 
 	mu        sync.Mutex
 	draining  error                         // why no further session begins; nil: sessions may begin
 	sessions  int                           // also those that have no server yet
-	rejecting int                           // clients that are given the time to read why they cannot stay
+	rejecting int                           // clients that get the time to read why they were rejected
 	clients   map[netip.Prefix]int          // sessions by client
 	running   map[*session.Session]struct{} // the sessions that have their server
-	shortest  time.Duration                 // the shortest time in which one of them may have to end
+	shortest  time.Duration                 // the shortest time limit among them
 }
 
 // failureDelay is how long the answer to a failed login waits, for each failure so far: guessing
@@ -67,12 +67,12 @@ func (p *Proxy) writeTime() time.Duration { return cmp.Or(p.longestWrite, sessio
 // acceptPause keeps a gateway without free descriptors from spinning.
 const acceptPause = 100 * time.Millisecond
 
-// Serve takes connections from l, which it owns, until draining is done. From then on new clients get 421
+// Serve accepts connections from l, which it owns, until draining is done. From then on new clients get 421
 // with its cause as the reason, idle sessions end at once with 421, and those with a transfer may finish it
 // until aborted is done. It returns when the last session has ended, and closes l then. It may be called
 // once.
 //
-// The error is that of a listener that fails for good; its sessions are ended as when draining is done.
+// The error is that of a listener that fails permanently; its sessions end as when draining is done.
 func (p *Proxy) Serve(draining, aborted context.Context, l *net.TCPListener) error {
 	defer l.Close()
 	if p.SessionLog == nil {
@@ -103,7 +103,7 @@ func (p *Proxy) Serve(draining, aborted context.Context, l *net.TCPListener) err
 	return failed
 }
 
-// accept takes connections until the listener is closed, which is an error while draining is not done.
+// accept accepts connections until the listener is closed, which is an error while draining is not done.
 func (p *Proxy) accept(draining, aborted context.Context, l *net.TCPListener, clients *sync.WaitGroup) error {
 	for {
 		c, err := l.AcceptTCP()
@@ -120,7 +120,7 @@ func (p *Proxy) accept(draining, aborted context.Context, l *net.TCPListener, cl
 				return nil
 			}
 			return fmt.Errorf("proxy: accept on %s: %w", l.Addr(), err)
-		default: // out of descriptors, or the client left already: others may come
+		default: // out of descriptors, or the client has left: try again
 			p.Log.Error("cannot accept a connection", "listen", l.Addr().String(), "err", err,
 				"remedy", finding.RemedyDescriptors)
 			pause := time.NewTimer(acceptPause)
@@ -133,7 +133,7 @@ func (p *Proxy) accept(draining, aborted context.Context, l *net.TCPListener, cl
 	}
 }
 
-// begin lets a client in and connects to its server; nil: the client was rejected.
+// begin admits a client and connects to its server; nil: the client was rejected.
 func (p *Proxy) begin(draining, aborted context.Context, client *net.TCPConn) *session.Session {
 	f := p.Forward()
 	from := conn.PeerAddr(client)
@@ -168,7 +168,7 @@ func (p *Proxy) begin(draining, aborted context.Context, client *net.TCPConn) *s
 	return s
 }
 
-// unreachable is the refusal for a client whose server cannot be reached, or not with TLS.
+// unreachable returns the refusal for a client whose server cannot be reached, or not with TLS.
 func unreachable(err error) refusal.Refusal {
 	r := refusal.New(verdict.RefusedUnreachable, verdict.CodeServerUnreachable, "cannot reach the server")
 	if setup, ok := errors.AsType[*upstream.Error](err); ok {

@@ -34,7 +34,7 @@ func others(_ *Proxy, f *forward.Resolved) {
 	f.Clients = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 }
 
-// Clients that may not come, and those that are too many, are told so.
+// Clients that are not allowed, or too many, get the reason.
 func TestSessionLimits(t *testing.T) {
 	b := newStage(t, limited(forward.Limits{PerClient: 1})).connect()
 	c := b.dial()
@@ -139,7 +139,7 @@ func TestSessionDribble(t *testing.T) {
 	}
 }
 
-// A transfer that takes longer than the idle time goes on (RFC 1123 section 4.1.3.2).
+// A transfer that takes longer than the idle time continues (RFC 1123 section 4.1.3.2).
 func TestSessionIdleNeverRunsInATransfer(t *testing.T) {
 	t.Parallel()
 	b := newStage(t, limited(forward.Limits{Idle: short})).connect().login()
@@ -269,7 +269,7 @@ func TestSessionDrains(t *testing.T) {
 	b.finished()
 }
 
-// A client whose server is being dialled is told too.
+// A client whose server is being dialled gets the reason, too.
 func TestSessionDrainsWhileDialling(t *testing.T) {
 	dialling := make(chan struct{})
 	b := newStage(t, func(p *Proxy, _ *forward.Resolved) {
@@ -304,7 +304,7 @@ func TestSessionKilledWhileDialling(t *testing.T) {
 	if err := j.Find(id).Kill(); err != nil {
 		t.Fatalf("the session cannot be killed: %v", err)
 	}
-	c.hear("421 the operator has ended the session")
+	c.hear("421 an operator ended the session")
 	c.heardAll()
 	if e, _ := j.Explain(id); e.Verdict.Code != verdict.CodeKilled {
 		t.Errorf("got verdict %s; want %s", e.Verdict.Code, verdict.CodeKilled)
@@ -327,7 +327,7 @@ func TestSessionDialTime(t *testing.T) {
 	c.heardAll()
 }
 
-// A client behind a gateway that is behind NAT is told the address that is meant for it.
+// If the gateway is behind NAT, a client gets the address that is advertised to it.
 func TestSessionAdvertises(t *testing.T) {
 	b := newStage(t, func(_ *Proxy, f *forward.Resolved) {
 		f.Advertised = []forward.Advertised{

@@ -46,7 +46,7 @@ func TestOriginated(t *testing.T) {
 		t.Errorf("got dataTLS %+v; want TLS with the server only", data.dataTLS)
 	}
 	b.ask("QUIT", "221 bye")
-	b.server.heardAll() // close_notify came first, or there would be an error
+	b.server.heardAll() // close_notify arrived first, or there would be an error
 	b.client.heardAll()
 	b.wantRefused("")
 }
@@ -107,13 +107,13 @@ func TestReencrypted(t *testing.T) {
 	}
 }
 
-// Where TLS is not to be had nothing goes in clear, and the client is told why.
+// Without TLS the gateway sends nothing in clear, and the client gets the reason.
 func TestOriginatedRefused(t *testing.T) {
 	k := newKeys(t)
 	for _, tt := range []struct {
 		name   string
 		server func(b *stage) // behind AUTH
-		want   string         // what the client is told
+		want   string         // the client's line
 		remedy string
 		kind   string
 	}{
@@ -141,7 +141,7 @@ func TestOriginatedRefused(t *testing.T) {
 			b.server.hear("PROT P")
 			b.server.say("536 no\r\n")
 		}, "421 the server does not encrypt its data connections", "server_data", "encryption=1"},
-		{"gone", func(b *stage) { b.server.CloseWrite() }, "421 the server has closed the connection",
+		{"gone", func(b *stage) { b.server.CloseWrite() }, "421 the server closed the connection",
 			"log", "unreachable=1"},
 		{"not FTP", func(b *stage) { b.server.say("what\r\n"); b.server.CloseWrite() },
 			"421 the server's answer is not FTP", "port 990", "bad_reply=1"},

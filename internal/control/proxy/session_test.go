@@ -59,7 +59,7 @@ func TestSessionSplitsAnywhere(t *testing.T) {
 	b.wantRefused("")
 }
 
-// What stands before ABOR reaches the server as it came (RFC 959 section 4.1.3), urgent bytes too.
+// The bytes before ABOR reach the server unchanged (RFC 959 section 4.1.3), urgent bytes too.
 func TestSessionSynch(t *testing.T) {
 	b := newStage(t).connect().login()
 	b.transfer()
@@ -79,7 +79,7 @@ func TestSessionEndsWithEitherSide(t *testing.T) {
 	b := newStage(t).connect().login()
 	data := b.transfer()
 	b.server.Close()
-	b.client.hear("421 the server has closed the connection")
+	b.client.hear("421 the server closed the connection")
 	b.client.heardAll()
 	<-data.closed
 
@@ -119,7 +119,7 @@ func TestSessionNegotiatesAnew(t *testing.T) {
 	}
 }
 
-// PORT: reserved, told to the server, armed with its 2yz, and then announced to the client.
+// PORT: reserved, sent to the server, armed with its 2yz, and then announced to the client.
 func TestSessionActive(t *testing.T) {
 	b := newStage(t).connect().login()
 	b.client.say("PORT 127,0,0,1,156,64\r\n")

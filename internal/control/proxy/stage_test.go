@@ -105,7 +105,7 @@ func (p *peer) hear(want string) {
 	}
 }
 
-// unread returns how many bytes of the gateway's have come and were not read.
+// unread returns how many bytes of the gateway's have arrived and were not read.
 func (p *peer) unread() (n int) {
 	p.t.Helper()
 	raw, err := p.SyscallConn()

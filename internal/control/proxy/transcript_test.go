@@ -66,7 +66,7 @@ func TestSessionRecords(t *testing.T) {
 	b.server.say("226 done\r\n")
 	b.client.hear("226 done")
 	b.client.say("PORT 10,0,0,1,1,1\r\n")
-	b.client.hear("504 data connections go to your own address, 127.0.0.1, only")
+	b.client.hear("504 use your own address (127.0.0.1) for data connections")
 	b.ask("QUIT", "221 bye")
 	b.client.Close()
 	b.drain()
@@ -79,7 +79,7 @@ func TestSessionRecords(t *testing.T) {
 		"command: (unknown command)", "reply: 500 (not shown)",
 		"command: SITE (not shown)",
 		"command: PASV", "reply: 227 Entering Passive Mode (10,0,0,1,195,80)",
-		"pinhole: opened by the", "127.0.0.1 may connect to 127.0.0.1:50000",
+		"pinhole: opened by the", "127.0.0.1 can connect to 127.0.0.1:50000",
 		"answer: 227 Entering Passive Mode (127,0,0,1,195,80)",
 		"command: RETR x", "reply: 150 here", "reply: 226 done", "transfer: RETR complete",
 		"command: PORT 10,0,0,1,1,1", "fault: the client's PORT names another address", "answer: 504",
@@ -133,17 +133,17 @@ var failings = []struct {
 	{"server leaves", nil, func(b *stage) {
 		b.connect().login()
 		b.server.Close()
-		b.client.hear("421 the server has closed the connection")
+		b.client.hear("421 the server closed the connection")
 	}, verdict.CodeServerLeft},
 	{"low port", nil, func(b *stage) {
 		b.connect().login().client.say("PORT 127,0,0,1,0,80\r\n")
-		b.client.hear("504 data connections go to ports from 1024 on only")
+		b.client.hear("504 data ports below 1024 are not allowed")
 	}, verdict.CodeLowPort},
 	{"the server's low port", nil, func(b *stage) {
 		b.connect().login().client.say("PASV\r\n")
 		b.server.hear("PASV")
 		b.server.say("227 (1,1,1,1,0,80)\r\n")
-		b.client.hear("425 the server offers port 80: data connections go to ports from 1024 on only")
+		b.client.hear("425 the server offers port 80: data ports below 1024 are not allowed")
 	}, verdict.CodeServerLowPort},
 	{"TLS", nil, func(b *stage) {
 		b.connect().login().client.say("AUTH TLS\r\n")

@@ -11,7 +11,7 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// The reply that a transfer is complete waits for the data, and tells the truth about it.
+// The reply that a transfer is complete waits for the data, and is true.
 func TestSessionHoldsTheLastReply(t *testing.T) {
 	b := newStage(t).connect().login()
 	data := b.transfer()
@@ -80,7 +80,7 @@ func TestSessionReleasesTheLastReply(t *testing.T) {
 	b.client.heardAll()
 }
 
-// An upload is the server's to judge: nothing is held.
+// The server decides about an upload: no reply is held.
 func TestSessionHoldsNoUpload(t *testing.T) {
 	b := newStage(t).connect().login()
 	data := b.pasv()
@@ -93,7 +93,7 @@ func TestSessionHoldsNoUpload(t *testing.T) {
 }
 
 // A path that has nothing to wait for hears all the same that a transfer is complete, either way, and so that
-// its connection has come; of an aborted one it does not.
+// its connection has arrived; of an aborted one it does not.
 func TestSessionFinishesWhatIsSettled(t *testing.T) {
 	b := newStage(t).connect().login()
 	for _, verb := range []string{"RETR", "STOR", "ABOR"} {
@@ -166,7 +166,7 @@ func TestSessionAborts(t *testing.T) {
 	}
 }
 
-// When the server learns that the client has ended its data, it has the commands that came before that.
+// When the server learns that the client has ended its data, it has the commands that the client sent before.
 func TestSessionPassesCommandsFirst(t *testing.T) {
 	b := newStage(t).connect().login()
 	data := b.transfer()

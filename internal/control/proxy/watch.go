@@ -10,8 +10,8 @@ import (
 )
 
 // watch enforces the sessions' time limits until draining is done, and then ends the sessions. It returns
-// when the last one has ended. One timer serves all sessions of a forward: no limit that begins after a look
-// can be over before the shortest limit has passed, and then the watch looks again at the latest.
+// when the last one has ended. One timer serves all sessions of a forward: the watch checks at least every
+// shortest limit, so that it misses no later limit.
 func (p *Proxy) watch(draining, aborted context.Context) {
 	drainCh := draining.Done()
 	var abortCh <-chan struct{} // once draining is done
@@ -44,15 +44,15 @@ func (p *Proxy) watch(draining, aborted context.Context) {
 	}
 }
 
-// tracked returns the sessions that the watch looks after, so that it holds no lock while it does.
+// tracked returns the sessions to check, so that no lock is held during the checks.
 func (p *Proxy) tracked() []*session.Session {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.AppendSeq(make([]*session.Session, 0, len(p.running)), maps.Keys(p.running))
 }
 
-// checkTimeouts goes through the sessions. It returns when to do so again, and how many sessions there are,
-// also those without a server yet.
+// checkTimeouts checks all sessions. It returns when to do so again, and the number of sessions, those
+// without a server included.
 func (p *Proxy) checkTimeouts(now time.Time) (next time.Time, left int) {
 	p.mu.Lock()
 	draining, shortest := p.draining, p.shortest

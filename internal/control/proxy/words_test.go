@@ -63,7 +63,7 @@ func TestSessionClosesBeforeItSaysSo(t *testing.T) {
 	}
 }
 
-// What the data path has to say about a passthrough or a port that it cannot open, the client is told.
+// The client gets the data path's reason for a passthrough or a port that it cannot open.
 func TestSessionToldWhyNot(t *testing.T) {
 	b := newStage(t).connect().login()
 	b.path.set(pathFailure(errors.New("full")), nil)

@@ -31,7 +31,7 @@ func New(kind verdict.RefusalKind, code verdict.Code, reason string) Refusal {
 	return Refusal{Refusal: verdict.Refusal{Kind: kind, Code: code, Reason: reason}}
 }
 
-// Goodbye returns the last line for the client, without its line end; "": there is nothing to say.
+// Goodbye returns the last line for the client, without its line end; "": none.
 func (r Refusal) Goodbye() string {
 	if r.Reason == "" {
 		return ""
@@ -47,7 +47,7 @@ func FromData(err error) Refusal {
 			Remedy: why.Remedy}}
 }
 
-// FailureOf returns what the data path says about an error; empty: the error is not the path's.
+// FailureOf returns the data path's description of an error; empty: the error is not the path's.
 func FailureOf(err error) pinhole.Failure {
 	if f, ok := errors.AsType[*pinhole.Failure](err); ok {
 		return *f
@@ -55,8 +55,8 @@ func FailureOf(err error) pinhole.Failure {
 	return pinhole.Failure{}
 }
 
-// Fault returns the refusal as the session's record keeps it. What the data path knows about the cause counts
-// more than the kind.
+// Fault returns the refusal as the session's record keeps it. A code from the data path takes precedence over
+// the kind's.
 func (r Refusal) Fault() verdict.Fault {
 	f := verdict.Fault{
 		Code: r.Code, Verb: r.Verb, Reason: r.Reason, Peer: r.Peer, Remedy: r.Remedy, Fatal: r.Fatal,
@@ -78,7 +78,7 @@ func (r Refusal) Fault() verdict.Fault {
 	case f.Code == verdict.CodeLoginFailed && !f.Fatal, f.Code == verdict.CodeServerTurnedAway && failed:
 		f.Reason = r.Reply
 	case f.Code == verdict.CodeServerLeft && r.Verb == "" && failed: // it may say why
-		f.Reason = cmp.Or(f.Reason, "the server has closed the connection") + " after it said: " + r.Reply
+		f.Reason = cmp.Or(f.Reason, "the server closed the connection") + " after it said: " + r.Reply
 	}
 	return f
 }
@@ -89,9 +89,9 @@ type Reporter struct {
 	Count func(kind verdict.RefusalKind) // must not block
 }
 
-// Report records, counts and logs a refusal; who says in the log whom it is about. It records no broken
-// transfer: the record has that from the data connection. A refusal of the kind NotRefused is the server's
-// own, or an end that refuses nothing: Report only records it as a fault, if it has a code.
+// Report records, counts and logs a refusal; who identifies the session in the log. Broken transfers are
+// recorded with their data connection. NotRefused with a code is only recorded as a fault; without a code
+// Report does nothing.
 func (t Reporter) Report(record *sessions.Record, r Refusal, who func() []slog.Attr) {
 	fault := r.Fault()
 	switch {

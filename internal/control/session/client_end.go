@@ -9,7 +9,7 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// clientFailed takes what is wrong with the client's stream.
+// clientFailed handles an error of the client's connection.
 func (s *Session) clientFailed(err error) {
 	switch {
 	case err == io.EOF || err == io.ErrUnexpectedEOF: // an incomplete line is ignored
@@ -24,11 +24,11 @@ func (s *Session) clientFailed(err error) {
 		s.terminate(refusal.New(verdict.RefusedLine, verdict.CodeClientBadLine, err.Error()))
 		return
 	}
-	s.terminate(refusal.Refusal{}) // the client has gone
+	s.terminate(refusal.Refusal{}) // the client closed or broke its connection
 }
 
-// clientEnds passes it on to the server that the client has closed its side of the connection. The client may
-// still read: it gets all answers. The session ends when the server closes, or the client takes no more.
+// clientEnds forwards the client's FIN to the server. The client may still read, and gets all answers. The
+// session ends when the server closes, or a write to the client fails.
 func (s *Session) clientEnds() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -45,7 +45,7 @@ func (s *Session) clientEnds() {
 	s.takeTurn()
 	s.beginWrite()
 	s.mu.Unlock()
-	_ = s.server.CloseWrite() // a server that has gone is seen by its reader
+	_ = s.server.CloseWrite() // the server's reader notices a server that has closed
 	s.mu.Lock()
 	s.endWrite()
 	s.endTurn()

@@ -15,7 +15,7 @@ import (
 // handshakeRecord is the first byte of a TLS handshake (RFC 8446 section 5.1); no command begins with it.
 const handshakeRecord = 22
 
-// clientHello handles a TLS handshake in place of a command. False: no line of the client's follows.
+// clientHello handles a TLS handshake in place of a command; false: no further line of the client's is read.
 func (s *Session) clientHello(lines *ftp.LineReader) bool {
 	s.mu.Lock()
 	for s.phase.inStep() {
@@ -38,8 +38,8 @@ func (s *Session) clientHello(lines *ftp.LineReader) bool {
 	return !s.isTerminated() && s.apply(next, lines)
 }
 
-// apply makes the transition that a step requested, and goes on reading the client; false: no more lines
-// come. The server's reader waits meanwhile.
+// apply makes the transition that a step requested, while the server's reader waits. It returns false if no
+// further line of the client's is read.
 func (s *Session) apply(t dialogue.Transition, lines *ftp.LineReader) bool {
 	switch t {
 	case dialogue.Encrypt:
@@ -54,8 +54,8 @@ func (s *Session) apply(t dialogue.Transition, lines *ftp.LineReader) bool {
 	return true
 }
 
-// awaitServerReader waits until nobody reads lines from the server any more: its answer to the client's first
-// bytes is not an FTP line.
+// awaitServerReader waits until the server's reader has stopped reading lines: the server's answer to the
+// client's first bytes is not an FTP line.
 func (s *Session) awaitServerReader() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,22 +75,22 @@ func (s *Session) prepareTLS() error {
 	return err
 }
 
-// shareLogin tells the client's TLS who is logged in.
+// shareLogin passes the logged-in user to the client's TLS.
 func (s *Session) shareLogin() {
 	if s.clientTLS != nil {
 		s.clientTLS.Login(s.dialogue.User(), s.dialogue.LoggedIn())
 	}
 }
 
-// closeTLS ends what data connections may resume of the client's TLS.
+// closeTLS closes the client's TLS: no data connection can resume its session any more.
 func (s *Session) closeTLS() {
 	if s.clientTLS != nil {
 		s.clientTLS.Close()
 	}
 }
 
-// encrypt begins TLS with the client. It drops what came in plain text before that: somebody on the way could
-// have put it there, to pass it off as the client's own.
+// encrypt begins TLS with the client. It drops what arrived in plain text before that: an attacker on the
+// path could have inserted it.
 func (s *Session) encrypt(lines *ftp.LineReader) bool {
 	first := bytes.Clone(lines.Rest())
 	if len(first) > 0 && first[0] != handshakeRecord {
@@ -120,7 +120,7 @@ func (s *Session) encrypt(lines *ftp.LineReader) bool {
 	return s.switched(lines)
 }
 
-// decrypt ends TLS with the client, and goes on in plain text.
+// decrypt ends TLS with the client; the session continues in plain text.
 func (s *Session) decrypt(lines *ftp.LineReader) bool {
 	if !s.setDeadline(s.client.SetDeadline, forward.HandshakeTime) {
 		return false
@@ -131,13 +131,13 @@ func (s *Session) decrypt(lines *ftp.LineReader) bool {
 		return false
 	}
 	s.record.Encrypted("client", "", "")
-	if !s.dialogue.LoggedIn() { // after REIN, unlike after CCC, another user may come
+	if !s.dialogue.LoggedIn() { // after REIN, unlike after CCC, another user may log in
 		s.presented("")
 	}
 	return s.switched(lines)
 }
 
-// switched goes on with lines after TLS with the client began or ended; false: the session is over.
+// switched reads lines again after TLS with the client began or ended; false: the session is over.
 func (s *Session) switched(lines *ftp.LineReader) bool {
 	lines.Reset(s.client)
 	s.setDeadline(s.client.SetDeadline, 0)
@@ -154,7 +154,7 @@ func (s *Session) presented(subject string) {
 	}
 }
 
-// encrypted says that a control connection has TLS, in the record and in the log.
+// encrypted notes in the record and in the log that a control connection has TLS.
 func (s *Session) encrypted(leg string, c *tls.Conn) {
 	state := c.ConnectionState()
 	version, cipher := tls.VersionName(state.Version), tls.CipherSuiteName(state.CipherSuite)

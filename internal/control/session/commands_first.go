@@ -3,13 +3,13 @@ package session
 import "time"
 
 // commandsTime is how long the end of a client's data waits for a command that the client sent before it: the
-// command is there already, and needs no more than to be read and written.
+// command has arrived, and only has to be read and written.
 const commandsTime = 100 * time.Millisecond
 
-// passCommands returns when what the client has said on its control connection was passed on, or waits for an
-// answer of the server's, and after commandsTime at the latest. It is called before the server learns that
-// the client has ended its data: a client sends ABOR and closes data right behind it, and a server that saw
-// the end first would take an aborted upload for a complete one.
+// passCommands waits until the client's pending commands have been forwarded or are waiting for the server,
+// at most commandsTime. It is called before the server learns that the client has ended its data: a client
+// sends ABOR and closes the data connection right after it, and a server that saw the end first would take an
+// aborted upload for a complete one.
 func (s *Session) passCommands() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -24,9 +24,9 @@ var noWait = func() <-chan struct{} {
 // errTurnTaken says that the session was finished before the data path answered: see callPath.
 var errTurnTaken = errors.New("the session is over")
 
-// act carries out a step's action. It returns the step to go on with: the same one, or the dialogue's
-// answer to what became of the action; and what failed. The error is errTurnTaken where the session is no
-// longer the caller's.
+// act carries out a step's action. It returns the step to continue with: the same one, or the dialogue's
+// answer to the outcome of the action. The error is that of the action, or errTurnTaken if another reader
+// took the turn.
 func (s *Session) act(step dialogue.Step) (dialogue.Step, error) {
 	var err error
 	switch step.Action {
@@ -103,7 +103,7 @@ func (s *Session) open(step dialogue.Step) (dialogue.Step, error) {
 	return step, nil
 }
 
-// arm lets the data connection come.
+// arm lets the peer of the data connection connect.
 func (s *Session) arm() error {
 	data := s.dataConn
 	if data == nil {
@@ -122,8 +122,8 @@ func (s *Session) arm() error {
 	return err
 }
 
-// use connects the data connection to both ends, if its peer has come, before the server gets the transfer's
-// command. From now on it may come as long as the transfer waits for it.
+// use prepares the data connection for a transfer command. If the peer has connected, it waits for the far
+// end; if not, the peer can now connect until the transfer ends.
 func (s *Session) use() error {
 	data, over := s.dataConn, s.terminatedSignal()
 	if data == nil {
@@ -139,7 +139,7 @@ func (s *Session) use() error {
 	return nil
 }
 
-// discard closes a data connection of a session that another reader has finished.
+// discard closes a data connection that opened after another reader finished the session.
 func (s *Session) discard(data dataplane.Data) {
 	if s.severs() {
 		data.Sever()
@@ -184,7 +184,8 @@ func (s *Session) openPassthrough(ports pinhole.Passthrough) error {
 	return nil
 }
 
-// complete ends a transfer that the server calls complete. Where it cannot be, the client is told.
+// complete ends a transfer that the server calls complete. If the data was not delivered, the client gets the
+// reason instead.
 func (s *Session) complete(step dialogue.Step) (dialogue.Step, error) {
 	failure, ok := s.deliver(step)
 	switch {
@@ -199,17 +200,16 @@ func (s *Session) complete(step dialogue.Step) (dialogue.Step, error) {
 }
 
 // deliver closes the data connection of a transfer that the server calls complete. The reply that a download
-// is complete waits until its data went through the gateway: never a short file with a 226. With its next
-// line, the client lets it go. failure is why nothing, or not all, can have been carried; not ok: the turn
-// was taken away.
+// is complete waits until its data went through the gateway: never a short file with a 226. The client's next
+// line releases it. failure is nil if everything was delivered. ok is false if another reader took the turn.
 func (s *Session) deliver(step dialogue.Step) (failure *pinhole.Failure, ok bool) {
 	data := s.dataConn
 	if data == nil {
 		return nil, true
 	}
 	switch returnsNow := data.Outcome().FinishReturnsNow; {
-	case step.Aborted: // perhaps nobody has come
-	case returnsNow: // nothing to wait for: the path hears that the transfer is complete
+	case step.Aborted: // perhaps no peer has connected
+	case returnsNow: // nothing to wait for, but the path must know that the transfer is complete
 		data.Finish(noWait)
 	case step.Action == dialogue.Finish:
 		s.flush()
@@ -243,9 +243,9 @@ func (s *Session) reportFailure(step dialogue.Step, failure *pinhole.Failure) (d
 	return s.dialogue.Broken(*failure), failure
 }
 
-// fail ends a transfer that the server ended with a no. If it was the gateway that broke its data, the
-// client is told why: the server does not know. closeTransfer follows when the client has its lines. Where
-// nobody has come it goes before: a client must not come once it has read that this is over.
+// fail ends a transfer after a negative reply of the server's. If the gateway broke the data connection, fail
+// tells the client why. The caller calls closeTransfer after the client has its lines. If no peer has
+// connected, fail closes the pinhole first: the client must not connect after it has read the reply.
 func (s *Session) fail(step dialogue.Step) (dialogue.Step, error) {
 	var outcome pinhole.Outcome
 	if s.dataConn != nil {
@@ -257,7 +257,7 @@ func (s *Session) fail(step dialogue.Step) (dialogue.Step, error) {
 	return s.reportFailure(step, outcome.TransferFailure(pinhole.TransferEnd{DataRefused: step.DataRefused}))
 }
 
-// decline keeps the data connection after the server refused a transfer's command: it serves the next one,
+// decline keeps the data connection for the next transfer after the server refused a transfer's command,
 // unless the gateway has broken it.
 func (s *Session) decline(step dialogue.Step) (dialogue.Step, error) {
 	if s.dataConn == nil {
@@ -271,7 +271,7 @@ func (s *Session) decline(step dialogue.Step) (dialogue.Step, error) {
 	return step, nil
 }
 
-// closeTransfer closes the data connection of a transfer that failed; false: the turn was taken away.
+// closeTransfer closes the data connection of a failed transfer; false: another reader took the turn.
 func (s *Session) closeTransfer() bool {
 	data := s.dataConn
 	if data == nil {
@@ -282,7 +282,7 @@ func (s *Session) closeTransfer() bool {
 	return ok
 }
 
-// endData ends the last negotiation. The error is a failure that the client must hear of, or errTurnTaken.
+// endData ends the last negotiation. The error is a failure to report to the client, or errTurnTaken.
 func (s *Session) endData() error {
 	data := s.dataConn
 	if data == nil {
@@ -300,8 +300,8 @@ func (s *Session) endData() error {
 	return nil
 }
 
-// closePinhole closes a data connection, and returns what became of it so far; false: the turn was taken
-// away. A connection that has come goes on, unless an operator or a limit ended the session.
+// closePinhole closes a data connection, and returns its outcome so far; false: another reader took the turn.
+// An established connection continues, unless an operator or a limit ended the session.
 func (s *Session) closePinhole(data dataplane.Data) (outcome pinhole.Outcome, ok bool) {
 	severs := s.severs()
 	ok = s.callPath(func() {
@@ -316,9 +316,9 @@ func (s *Session) closePinhole(data dataplane.Data) (outcome pinhole.Outcome, ok
 	return outcome, ok
 }
 
-// closeData ends the last negotiation, with what came of it, and a passthrough; false: the turn was taken
-// away. If the gateway refused a data connection before any transfer used it, that goes to the log: clients
-// silently try something else then.
+// closeData closes the data connection of the last negotiation, and a passthrough; false: another reader took
+// the turn. It logs a data connection that the gateway refused before any transfer used it: clients then
+// silently try something else.
 func (s *Session) closeData() bool {
 	switch err := s.endData(); {
 	case err == errTurnTaken:

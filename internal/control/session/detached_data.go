@@ -11,8 +11,8 @@ import (
 	"ftpgate/internal/dataplane"
 )
 
-// maxDetached is how many data connections of a session may go on after their transfers. Each holds two
-// descriptors of the gateway's. A client that leaves more open gets no new one before one of them ends.
+// maxDetached is how many data connections of a session may continue after their transfers. Each uses two
+// descriptors of the gateway. A client that leaves more open gets no new one before one of them ends.
 const maxDetached = 16
 
 // errTooManyDetached returns why a session gets no further data connection.
@@ -21,8 +21,8 @@ func errTooManyDetached() error {
 		ReplyCode: 425, Reason: "too many of your earlier data connections are open, close them first"}
 }
 
-// keepDetached notes a data connection that goes on after Close, so that the session counts as long as it
-// does. It belongs to the reader that has the turn, as everything below.
+// keepDetached notes a data connection that continues after Close, so that the session counts until it ends.
+// Only the reader that has the turn calls it, and the functions below.
 func (s *Session) keepDetached(data dataplane.Data) {
 	if data.Ended() == nil {
 		return
@@ -31,7 +31,7 @@ func (s *Session) keepDetached(data dataplane.Data) {
 	s.forgetEnded()
 }
 
-// forgetEnded keeps only the data connections that go on.
+// forgetEnded drops the data connections that have ended.
 func (s *Session) forgetEnded() {
 	s.detached = slices.DeleteFunc(s.detached, func(data dataplane.Data) bool {
 		select {
@@ -43,15 +43,15 @@ func (s *Session) forgetEnded() {
 	})
 }
 
-// awaitDetached waits until the data connections have ended that go on without the control connections: by
-// their ends, by their idle limit, by an operator, or at the end of the time for a stop.
+// awaitDetached waits for the data connections that continue without the control connections. Their ends,
+// their idle limit, an operator or the time limit of a stop ends them.
 func (s *Session) awaitDetached() {
 	if s.forgetEnded(); len(s.detached) == 0 {
 		return
 	}
 	severed := s.severedSignal()
 	s.record.OnlyData()
-	s.log(slog.LevelInfo, "control connections closed, data goes on", slog.Int("data", len(s.detached)))
+	s.log(slog.LevelInfo, "control connections closed, data continues", slog.Int("data", len(s.detached)))
 	for len(s.detached) > 0 {
 		data := s.detached[0]
 		select {

@@ -9,12 +9,12 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// CloseTime is how long a session that is over waits for the data path. A kernel that does not answer holds
+// CloseTime is how long a session that is over waits for the data path. A kernel that does not answer delays
 // no client longer.
 const CloseTime = time.Second
 
-// callPath calls f, which calls the data path and may wait for the kernel. It belongs to the reader that has
-// the turn. It returns false if the other reader took the turn away and ended the session: then this one must
+// callPath calls f, which calls the data path and may wait for the kernel. Only the reader that has the turn
+// calls it. It returns false if the other reader took the turn and ended the session: the caller must then
 // leave the session's fields alone, clean up what f got, and return.
 func (s *Session) callPath(f func()) bool {
 	s.setPathCallSince(time.Now())
@@ -23,9 +23,9 @@ func (s *Session) callPath(f func()) bool {
 }
 
 // readerEnded is called by each of the two readers when it returns, which happens once the session is over.
-// The second one closes what the data path has open, and finishes the session. The first one waits for
-// that. If the data path keeps the second one longer than Env.CloseTime, the first one takes the turn away
-// from it, and finishes the session in its place; what is open is closed as soon as the data path answers.
+// The second one closes what the data path has open, and finishes the session. The first one waits for that.
+// If the data path delays the second one longer than Env.CloseTime, the first one takes the turn and finishes
+// the session; what is open is closed as soon as the data path answers.
 func (s *Session) readerEnded() {
 	finished, order := s.leaveTurn()
 	switch order {
@@ -53,8 +53,8 @@ func (s *Session) readerEnded() {
 	}
 }
 
-// closeSession tells the client why the session is over, closes both connections, waits for data that goes on
-// without them, and forgets the session. It closes finished.
+// closeSession sends the client the reason for the end, closes both connections, waits for data connections
+// that continue without them, and forgets the session. It closes finished.
 func (s *Session) closeSession(finished chan<- struct{}) {
 	defer close(finished)
 	s.reportEnding()
@@ -65,7 +65,7 @@ func (s *Session) closeSession(finished chan<- struct{}) {
 		if goodbye = s.goodbye(); goodbye != "" {
 			s.toClient = append(append(s.toClient, goodbye...), '\r', '\n')
 		}
-		if len(s.toClient) > 0 { // after QUIT everything is said
+		if len(s.toClient) > 0 { // after QUIT there is nothing to add
 			_ = s.client.SetWriteDeadline(time.Now().Add(conn.LingerTime))
 			_, _ = s.client.Write(s.toClient)
 		}
@@ -78,8 +78,8 @@ func (s *Session) closeSession(finished chan<- struct{}) {
 	s.logEnd(ended, settled, goodbye)
 }
 
-// logEnd logs how the session ended, what the client was told last, and why it failed if that is settled.
-// What was refused at once has its own lines.
+// logEnd logs how the session ended, its last line for the client, and the fault if there is one. Refusals
+// have their own log lines.
 func (s *Session) logEnd(ended sessions.Session, settled bool, goodbye string) {
 	level, v := slog.LevelInfo, ended.Verdict
 	if settled && ended.Failed() {

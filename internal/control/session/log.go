@@ -9,8 +9,8 @@ import (
 	"ftpgate/internal/core/ftp"
 )
 
-// log writes a line about the session. It makes the attributes when there is a line: a logger of its own
-// would stay in memory with every idle session.
+// log writes a line about the session. It makes the attributes only when there is a line: a logger per
+// session would take memory in every idle session.
 func (s *Session) log(level slog.Level, msg string, attrs ...slog.Attr) {
 	if !s.env.Log.Enabled(s.aborted, level) {
 		return
@@ -18,7 +18,7 @@ func (s *Session) log(level slog.Level, msg string, attrs ...slog.Attr) {
 	s.env.Log.LogAttrs(s.aborted, level, msg, append(s.who(), attrs...)...)
 }
 
-// who says in a log which session it is.
+// who returns the log attributes that identify the session.
 func (s *Session) who() []slog.Attr {
 	return []slog.Attr{
 		slog.String("forward", s.forward.Name),
@@ -28,7 +28,7 @@ func (s *Session) who() []slog.Attr {
 	}
 }
 
-// traceCommand logs that a client's line came, with its verb if that stands in the RFCs. The rest may be a
+// traceCommand logs that a client's line arrived, with its verb if an RFC defines it. The rest may be a
 // secret: a password that was typed as a command.
 func (s *Session) traceCommand(line ftp.ClientLine) {
 	if !s.env.Log.Enabled(s.aborted, slog.LevelDebug) {
@@ -41,8 +41,8 @@ func (s *Session) traceCommand(line ftp.ClientLine) {
 	s.log(slog.LevelDebug, "line received", slog.String("from", "client"), slog.String("what", what))
 }
 
-// traceReply logs that a server's line came, with the reply's code if it begins or ends one. The rest may be
-// a secret: a reply that repeats a password.
+// traceReply logs that a server's line arrived, with the reply's code if it begins or ends one. The rest may
+// be a secret: a reply that repeats a password.
 func (s *Session) traceReply(line ftp.ServerLine) {
 	if !s.env.Log.Enabled(s.aborted, slog.LevelDebug) {
 		return

@@ -6,14 +6,14 @@ import (
 	"ftpgate/internal/core/ftp"
 )
 
-// A line of a reply may be longer than ftp.DefaultLineLimit, and then stands in memory as a whole. So that a
-// server cannot fill the gateway's memory, few sessions of a forward may have one at the same time.
+// A line of a reply may be longer than ftp.DefaultLineLimit, and is then in memory as a whole. Only a few
+// sessions of a forward may have one at the same time, so that a server cannot fill the gateway's memory.
 const (
 	maxLongLine  = 256 << 10 // bytes
 	maxLongLines = 16        // sessions
 )
 
-// beginLongLine reports whether a session may read a long line now. Then endLongLine must follow.
+// beginLongLine reports whether a session may read a long line now. If so, the caller must call endLongLine.
 func (e *Env) beginLongLine() bool {
 	if e.longLines.Add(1) <= maxLongLines {
 		return true

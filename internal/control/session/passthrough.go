@@ -10,15 +10,16 @@ import (
 	"ftpgate/internal/dataplane"
 )
 
-// halfEndedTime is how long the server of a session that is passed through may take to end after the client.
+// halfEndedTime is how long the server of a passed-through session may take to close after the client.
 const halfEndedTime = 10 * time.Second
 
 // passthroughBuffer is how much of a control connection is passed on at once, in bytes. It is on the
 // goroutine's stack: a pipe for splice(2) would cost an idle session four descriptors.
 const passthroughBuffer = 2 << 10
 
-// handshake watches the TLS handshake of a session that is passed through, and opens the server's passive
-// ports to the client when it has ended: whoever has only sent AUTH could take other clients' data there.
+// handshake watches the TLS handshake of a passed-through session, and opens the server's passive ports to
+// the client when the handshake is done: a client that has only sent AUTH could take other clients' data
+// there.
 type handshake struct {
 	ports dataplane.Handle
 
@@ -27,14 +28,14 @@ type handshake struct {
 	ended   bool
 }
 
-// client takes what the client sends, before the server gets it.
+// client reads what the client sends, before the server gets it.
 func (h *handshake) client(some []byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.records.Client(some)
 }
 
-// server takes what the server sends, before the client gets it. It reports whether the handshake ends with
+// server reads what the server sends, before the client gets it. It reports whether the handshake ends with
 // it.
 func (h *handshake) server(some []byte) (ends bool) {
 	h.mu.Lock()
@@ -46,7 +47,7 @@ func (h *handshake) server(some []byte) (ends bool) {
 	return h.ended
 }
 
-// watchHandshake takes what comes from one side, before the other side gets it.
+// watchHandshake gives the handshake what one side sends, before the other side gets it.
 func (s *Session) watchHandshake(from *conn.Control, some []byte) error {
 	if from == s.client {
 		s.handshake.client(some)
@@ -65,8 +66,8 @@ func (s *Session) watchHandshake(from *conn.Control, some []byte) error {
 	return err
 }
 
-// pump passes on what comes from one side to the other, unchanged: first what was read already. It returns
-// when that direction has ended; the session ends with the second one.
+// pump copies from one side to the other, unchanged, and begins with what was read already. It returns when
+// that direction has ended; the session ends with the second one.
 func (s *Session) pump(to, from *conn.Control, first []byte) {
 	s.setDeadline(from.SetReadDeadline, 0)
 	err := s.handOn(to, from, first)
@@ -79,7 +80,7 @@ func (s *Session) pump(to, from *conn.Control, first []byte) {
 			}
 		}
 	}
-	// Nobody has to tell a server that has ended anything more (RFC 959 section 5.2).
+	// After the server's end nothing more can follow (RFC 959 section 5.2).
 	if to.TCPConn.CloseWrite() != nil || from == s.server || !s.endDirection() {
 		s.terminate(refusal.Refusal{})
 		return
@@ -89,7 +90,7 @@ func (s *Session) pump(to, from *conn.Control, first []byte) {
 	}
 }
 
-// handOn sends what comes from one side to the other, which has the time of a line for it.
+// handOn writes to the other side, which may take as long for it as for a line.
 func (s *Session) handOn(to, from *conn.Control, some []byte) error {
 	if err := s.watchHandshake(from, some); err != nil {
 		return err
@@ -99,8 +100,8 @@ func (s *Session) handOn(to, from *conn.Control, some []byte) error {
 	return err
 }
 
-// setDeadline sets a deadline d from now, 0: none. Once the session is over it leaves the deadlines alone,
-// which interrupt everybody, and returns false.
+// setDeadline sets a deadline d from now, 0: none. After the session's end it returns false and keeps the
+// deadlines, which interrupt all reads and writes.
 func (s *Session) setDeadline(set func(time.Time) error, d time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

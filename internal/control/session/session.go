@@ -1,11 +1,11 @@
-// Package session is one FTP session: it reads and writes the lines of both control connections, carries
-// out what the dialogue asks for, and writes the session's record. What a line means is decided by package
-// dialogue; a data path, which the caller brings, carries the data.
+// Package session is one FTP session: it reads and writes the lines of both control connections, carries out
+// what the dialogue asks for, and writes the session's record. Package dialogue decides what a line means;
+// the caller's data path carries the data.
 //
-// Locks: a session's state has a lock, which is held for a moment only: never while anybody dials, reads,
-// writes, logs or asks the data path. What takes long belongs to the one reader that has the turn (see
-// phase), which needs no lock. That is why a kernel that does not answer stops one step of one session, and
-// neither Kill nor CheckTimeouts wait for it. No other lock is taken while this one is held.
+// Locks: a session's state has a lock that is held only briefly: never during a dial, a read, a write, a log
+// write or a call of the data path. These belong to the one reader that has the turn (see phase), which needs
+// no lock. So a kernel that does not answer stops one step of one session, and neither Kill nor CheckTimeouts
+// wait for it. No other lock is taken while this one is held.
 package session
 
 import (
@@ -47,8 +47,8 @@ type Env struct {
 	longLines atomic.Int32 // how many sessions have a long line of a reply in memory
 }
 
-// Session is one control connection and its server's. It has a goroutine for each, and no timer: whoever
-// watches over it calls CheckTimeouts.
+// Session is one control connection and its server's. It has a goroutine for each, and no timer: its proxy
+// calls CheckTimeouts.
 type Session struct {
 	env            *Env
 	record         *sessions.Record
@@ -62,19 +62,19 @@ type Session struct {
 
 	state
 
-	// What follows belongs to the reader that has the turn; in switching and passthrough to the client's
-	// reader, in stopping to the server's; and once both have returned, to finish. Under mu anybody may read
-	// the dialogue, except while the session is working.
+	// The fields below belong to the reader that has the turn; in switching and passthrough to the client's
+	// reader, in stopping to the server's; and once both have returned, to finish. Any goroutine may read the
+	// dialogue under mu, except while the session is working.
 
 	dialogue         *dialogue.Dialogue
 	replies          ftp.ReplyScanner    // of the server's lines
-	lineAt           time.Time           // when the line came that is carried out
+	lineAt           time.Time           // when the line under way arrived
 	toClient         []byte              // for the client, and not sent yet
 	dataConn         dataplane.Data      // of the last negotiation; nil: none
-	detached         []dataplane.Data    // of earlier ones, closed, whose connections may go on
-	passthrough      dataplane.Handle    // of a session that is passed through; nil: none
-	handshake        *handshake          // of a session that is passed through; the two readers share it
-	transferStarted  *transferStarted    // for data; nil: it need not know, or knows
+	detached         []dataplane.Data    // of earlier ones, closed, whose connections may continue
+	passthrough      dataplane.Handle    // of a passed-through session; nil: none
+	handshake        *handshake          // of a passed-through session; the two readers share it
+	transferStarted  *transferStarted    // of dataConn; nil: it does not wait for the transfer's start
 	dataTLS          dataplane.DataTLS   // of data connections, but for the client's leg
 	clientTLS        ClientTLS           // of the client's last AUTH; nil: there was none
 	requested        dialogue.Transition // by the step, for the end of the turn
@@ -85,16 +85,16 @@ type Session struct {
 	endingReported   bool
 }
 
-// What a reply may have at most. STAT answers with whole listings, and the gateway keeps nothing of them,
-// but a reply must end.
+// The limits of one reply. STAT answers with whole listings, which the gateway does not store, but a reply
+// must end.
 const (
 	maxReplyLines = 1 << 20
 	maxReplyBytes = 64 << 20
 )
 
-// New joins two connections, and owns them from now on; after an error it does not. The context is that of
-// data connections: when it is done, they end. setup is the TLS that was set up with the server; nil: none.
-// The caller starts ReadClient and ReadServer, each in a goroutine of its own, and waits for both.
+// New takes over two connections; after an error the caller still owns them. Data connections end when ctx is
+// done. setup is the TLS that was set up with the server; nil: none. The caller starts ReadClient and
+// ReadServer, each in a goroutine of its own, and waits for both.
 func New(aborted context.Context, env *Env, client, server *conn.Control, f forward.Resolved,
 	setup *upstream.ServerSetup, record *sessions.Record) (*Session, error) {
 	s := &Session{
@@ -147,8 +147,8 @@ func (s *Session) ShortestLimit() time.Duration {
 
 func local(c net.Conn) netip.Addr { return conn.AddrPort(c.LocalAddr()).Addr() }
 
-// ReadClient takes the client's commands, each when the dialogue is ready for it. It returns when the session
-// is over.
+// ReadClient reads and handles the client's commands, each when the dialogue is ready for it. It returns when
+// the session is over.
 func (s *Session) ReadClient() {
 	defer s.readerEnded()
 	lines := ftp.NewLineReader(s.client, 0)
@@ -165,8 +165,8 @@ func (s *Session) ReadClient() {
 	}
 }
 
-// fromClient handles a client's line as soon as the dialogue is ready for it. It returns what becomes of the
-// client's connection; false: this was the last line.
+// fromClient handles a client's line as soon as the dialogue is ready for it. It returns the transition to
+// make on the client's connection; false: this was the last line.
 func (s *Session) fromClient(text []byte, err error) (next dialogue.Transition, more bool) {
 	if err != nil {
 		s.clientFailed(err)
@@ -218,8 +218,8 @@ func (s *Session) takeClientTurn(line ftp.ClientLine) bool {
 	return true
 }
 
-// ready reports whether a client's line can be handled. The last reply of a transfer waits for its data no
-// longer: the client has something else to say. It is called with the lock held.
+// ready reports whether a client's line can be handled. If a reply is being held for its data, it is sent
+// now: the client has sent another command. It is called with the lock held.
 func (s *Session) ready(line ftp.ClientLine) bool {
 	if s.phase == delivering {
 		s.barrier.release()
@@ -227,7 +227,7 @@ func (s *Session) ready(line ftp.ClientLine) bool {
 	return s.phase == reading && !s.serverAhead && s.dialogue.Accepts(line)
 }
 
-// ReadServer takes the server's replies. It returns when the session is over.
+// ReadServer reads and handles the server's replies. It returns when the session is over.
 func (s *Session) ReadServer() {
 	defer s.readerEnded()
 	lines, more := s.serverLines()
@@ -252,8 +252,8 @@ func (s *Session) ReadServer() {
 	}
 }
 
-// serverLines returns the stream of the server's lines. Where TLS was set up, it handles the greeting, which
-// was read already, first; false: the session ended with it.
+// serverLines returns the stream of the server's lines. If TLS was set up with the server, it first handles
+// the greeting, which was read then; false: the session ended with it.
 func (s *Session) serverLines() (lines *ftp.LineReader, more bool) {
 	setup := s.serverSetup
 	if setup == nil {
@@ -269,8 +269,8 @@ func (s *Session) serverLines() (lines *ftp.LineReader, more bool) {
 	return setup.Lines, more
 }
 
-// fromServer handles a server's line. ahead says that the next one is there already, so that what goes to the
-// client can go in one write. False: this was the last line.
+// fromServer handles a server's line. If ahead is set, the next line has arrived, and one write can carry
+// both to the client. It returns false after the last line.
 func (s *Session) fromServer(text []byte, ending ftp.Ending, err error, ahead bool) bool {
 	if !s.takeServerTurn(err, ahead) {
 		return false
@@ -311,7 +311,8 @@ func (s *Session) fromServer(text []byte, ending ftp.Ending, err error, ahead bo
 // maxGathered is how much is gathered for one write to the client, in bytes.
 const maxGathered = 4 << 10
 
-// takeServerTurn waits until the server's line can be handled, and takes the turn. False: no more lines come.
+// takeServerTurn waits until the server's line can be handled, and takes the turn; false: no further line is
+// handled.
 func (s *Session) takeServerTurn(err error, ahead bool) bool {
 	s.mu.Lock()
 	for s.phase.inStep() || s.phase == switching {
@@ -341,8 +342,8 @@ func (s *Session) takeServerTurn(err error, ahead bool) bool {
 	return true
 }
 
-// leaveLines has the server's reader stop for a passthrough. It was interrupted, unless err is nil: then a
-// line of the server's came just when the client began with TLS.
+// leaveLines stops the server's reader for a passthrough. The reader was interrupted, or, if err is nil, got
+// a line just when the client began with TLS.
 func (s *Session) leaveLines(err error) {
 	if err == nil {
 		s.refuse(refusal.New(verdict.RefusedEncryption, verdict.CodeClientBeginsTLS,
@@ -354,14 +355,14 @@ func (s *Session) leaveLines(err error) {
 	s.stopServerReader()
 }
 
-// serverBroken is the reason for a client whose server's connection fails.
+// serverBroken is the reason for the client if the connection to its server fails.
 const serverBroken = "the connection to the server is broken"
 
-// errNotFTP says that a server closed without a greeting, and said something else.
+// errNotFTP says that a server sent something else than a greeting, and closed.
 var errNotFTP = errors.New("no FTP greeting")
 
-// serverFailed ends the session for what is wrong with the server's stream. explained says that the client
-// need not be told why: it closed first, or the server has told it.
+// serverFailed ends the session after an error of the server's connection. If explained is set, the client
+// needs no reason: it closed first, or the server gave one.
 func (s *Session) serverFailed(err error, explained bool) {
 	switch {
 	case explained:
@@ -375,8 +376,8 @@ func (s *Session) serverFailed(err error, explained bool) {
 	}
 }
 
-// serverGoodbye is what ends a session whose server has told the client why it closes: a 421 that answers no
-// command is the server's own decision.
+// serverGoodbye returns the refusal that ends a session after the server said why it closes: a 421 that
+// answers no command is the server's own decision.
 func (s *Session) serverGoodbye() (r refusal.Refusal) {
 	if strings.HasPrefix(s.transcript.ServerReply(), "421") {
 		r.Code = verdict.CodeServerLeft

@@ -15,7 +15,7 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// newSession returns a session whose connections lead to nobody who reads.
+// newSession returns a session whose peers do not read.
 func newSession(t *testing.T) *Session {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
@@ -86,7 +86,7 @@ func TestWatchLeavesEndedSession(t *testing.T) {
 	finishing.Wait()
 }
 
-// Nothing of a session goes on after its end, not even the wait for a server's 1yz.
+// Nothing of a session continues after its end, not even the wait for a server's 1yz.
 func TestSessionStopsTimer(t *testing.T) {
 	s := newSession(t)
 	s.env.Ended = func(*Session) {}

@@ -18,9 +18,9 @@ import (
 //	passthrough ── endDirection ──▶ halfEnded
 //	any phase ── setTerminated ──▶ terminated
 //
-// While a session is reading, whoever has a line may take the turn. A reader that has the turn carries out
-// one step: it alone uses the session's fields below the state, and it holds no lock. Once the session is
-// terminated, the reader that returns last has the turn, or the one that took it away.
+// While a session is reading, a reader that has a line may take the turn. The reader that has the turn
+// carries out one step: it alone uses the session's fields below the state, and it holds no lock. Once the
+// session is terminated, the reader that returns last has the turn, or the one that took it from the other.
 type phase uint8
 
 const (
@@ -32,18 +32,18 @@ const (
 	stopping                 // the session is to be passed through; the server's reader still reads lines
 	passthrough              // bytes go through unread, in both directions
 	halfEnded                // passthrough, and one direction has ended
-	terminated               // the session is over: everybody returns
+	terminated               // the session is over: both readers return
 )
 
 // inStep reports whether a reader has the turn.
 func (p phase) inStep() bool { return p == working || p == delaying || p == delivering }
 
-// inPassthrough reports whether the session is passed through, or is about to be: nobody can read it, or not
-// for much longer.
+// inPassthrough reports whether the session is passed through or about to be, so that its lines cannot be
+// read, or not for much longer.
 func (p phase) inPassthrough() bool { return p == stopping || p == passthrough || p == halfEnded }
 
 // state is what a session is doing, for its two readers, for the watch of timeouts and for operators. Its
-// lock is held for a moment only: never while anybody dials, writes, logs or asks the data path.
+// lock is held only briefly: never during a dial, a write, a log write or a call of the data path.
 type state struct {
 	mu         sync.Mutex
 	changed    sync.Cond // of mu
@@ -52,31 +52,31 @@ type state struct {
 
 	serverAhead  bool      // the server has sent a line that is not handled yet: it answers no later command
 	commands     int       // how many the client's reader has handled
-	commandWaits bool      // it has one that waits for an answer of the server's
+	commandWaits bool      // it has one that waits for a reply of the server's
 	clientEnded  bool      // the client has closed its side of the connection
 	draining     error     // why to terminate as soon as no transfer runs; nil: not
 	loginFrom    time.Time // when the time for the login began
 	lastActive   time.Time // when either side sent a line, or the data of a half-closed session was live
-	dataWasLive  bool      // at the last look of watchHalfClosed
+	dataWasLive  bool      // at the last check of watchHalfClosed
 	barrier      *replyBarrier
 
 	ending         *ending       // why the session is over; nil: it is not
 	terminatedCh   chan struct{} // closed when the session is over; nil: nobody waits for that
-	severedCh      chan struct{} // closed when data that goes on is to end, too; nil: nobody waits for that
-	killedAfterEnd bool          // an operator ended the session when it was over, and only its data went on
-	// since when the reader that has the turn waits for the data path; zero: it does not
+	severedCh      chan struct{} // closed when data connections are to end, too; nil: nobody waits for that
+	killedAfterEnd bool          // an operator ended it when only its data connections were left
+	// when the reader that has the turn began to wait for the data path; zero: it does not
 	pathCallSince time.Time
-	turnTaken     bool          // the other reader took the turn away from it
+	turnTaken     bool          // the other reader took the turn from it
 	finished      chan struct{} // closed when the session is finished; nil: no reader has returned
 }
 
 // replyBarrier holds back a reply, while the session is delaying or delivering.
 type replyBarrier struct {
-	cancel   chan struct{} // closed: wait no longer
+	cancel   chan struct{} // closed: send the reply now
 	released bool          // cancel is closed
 }
 
-// release lets the reply go. It is called with the state's lock held.
+// release sends the reply now. It is called with the state's lock held.
 func (b *replyBarrier) release() {
 	if !b.released {
 		b.released = true
@@ -118,8 +118,8 @@ func (s *state) leaveWorking(t dialogue.Transition) {
 	s.changed.Broadcast()
 }
 
-// pause says why the reader that has the turn waits: p is delaying or delivering. It returns false if the
-// session is over.
+// pause sets the phase in which the reader that has the turn waits: delaying or delivering. It returns false
+// if the session is over.
 func (s *state) pause(p phase, barrier *replyBarrier) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,14 +127,14 @@ func (s *state) pause(p phase, barrier *replyBarrier) bool {
 		return false
 	}
 	s.phase, s.barrier = p, barrier
-	if s.clientEnded { // it has nothing more to say
+	if s.clientEnded { // it sends no further command
 		barrier.release()
 	}
-	s.changed.Broadcast() // a line of the client's may wait already
+	s.changed.Broadcast() // a line of the client's may be waiting
 	return true
 }
 
-// resume goes on with the step after pause. It returns false if the session is over.
+// resume continues the step after pause. It returns false if the session is over.
 func (s *state) resume() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,7 +147,7 @@ func (s *state) resume() bool {
 	return true
 }
 
-// terminatedSignal returns what is closed when the session is over.
+// terminatedSignal returns a channel that is closed when the session is over.
 func (s *state) terminatedSignal() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -160,7 +160,7 @@ func (s *state) terminatedSignal() <-chan struct{} {
 	return s.terminatedCh
 }
 
-// severedSignal returns what is closed when the data connections are to end with the session.
+// severedSignal returns a channel that is closed when the data connections are to end with the session.
 func (s *state) severedSignal() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -171,8 +171,8 @@ func (s *state) severedSignal() <-chan struct{} {
 	return s.severedCh
 }
 
-// severAfterEnd ends what goes on of a session that is over: its data connections. It is called with the
-// lock held.
+// severAfterEnd ends the data connections that continue after the session's end. It is called with the lock
+// held.
 func (s *state) severAfterEnd() {
 	if s.ending.severs {
 		return
@@ -183,15 +183,16 @@ func (s *state) severAfterEnd() {
 	}
 }
 
-// wasKilledAfterEnd reports whether an operator ended what went on of the session.
+// wasKilledAfterEnd reports whether an operator ended the data connections that continued after the session's
+// end.
 func (s *state) wasKilledAfterEnd() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.killedAfterEnd
 }
 
-// finishTransition goes on with lines. It is called with the lock held, and returns false if the session is
-// over.
+// finishTransition lets the readers read lines again. It is called with the lock held, and returns false if
+// the session is over.
 func (s *state) finishTransition() bool {
 	s.transition = dialogue.None
 	s.changed.Broadcast()
@@ -248,8 +249,8 @@ func (s *state) isTerminated() bool {
 	return s.phase == terminated
 }
 
-// setPathCallSince notes since when the reader that has the turn waits for the data path; zero: it does not.
-// It returns false if the reader has lost the turn.
+// setPathCallSince notes when the reader that has the turn began to wait for the data path; zero: it does not
+// wait. It returns false if the reader has lost the turn.
 func (s *state) setPathCallSince(since time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -257,16 +258,16 @@ func (s *state) setPathCallSince(since time.Time) bool {
 	return !s.turnTaken
 }
 
-// readerOrder is in which order a reader returns.
+// readerOrder says in which order a reader returns.
 type readerOrder uint8
 
 const (
 	returnedFirst readerOrder = iota
 	returnedLast              // and it has the turn
-	replaced                  // last, but the first one took the turn away
+	replaced                  // last, but the first one took the turn
 )
 
-// leaveTurn is called by a reader that returns. finished is to be closed when the session is finished.
+// leaveTurn is called by a reader that returns. The caller closes finished when the session is finished.
 func (s *state) leaveTurn() (finished chan struct{}, order readerOrder) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -280,7 +281,7 @@ func (s *state) leaveTurn() (finished chan struct{}, order readerOrder) {
 	return s.finished, returnedFirst
 }
 
-// takeTurnAway takes the turn from the other reader if that one has waited for the data path for so long;
+// takeTurnAway takes the turn from the other reader if that one has waited this long for the data path;
 // false: it has not.
 func (s *state) takeTurnAway(limit time.Duration) bool {
 	s.mu.Lock()

@@ -11,9 +11,8 @@ import (
 )
 
 // carryOut does what a step asks for and sends its lines to the server; it gathers those for the client in
-// toClient. It returns the step that was carried out: where the action failed, the dialogue has returned
-// another one. False: the turn was taken away. It belongs to the reader that has the turn, as everything
-// below.
+// toClient. It returns the step it carried out, which is another one if the action failed; false: another
+// reader took the turn. Only the reader that has the turn calls it, and the functions below.
 func (s *Session) carryOut(step dialogue.Step) (done dialogue.Step, ok bool) {
 	if step.FailedLogins > freeLoginFailures &&
 		!s.delay(time.Duration(step.FailedLogins)*s.env.LoginDelay) {
@@ -51,8 +50,8 @@ func (s *Session) carryOut(step dialogue.Step) (done dialogue.Step, ok bool) {
 	return step, true
 }
 
-// freeLoginFailures is how many failed logins are answered at once: people mistype, and clients try a
-// password that they have kept.
+// freeLoginFailures is how many failed logins are answered at once: people mistype, and clients try a stored
+// password.
 const freeLoginFailures = 2
 
 // refuseStep reports what a step refuses. err is the cause, where its action failed.
@@ -84,7 +83,7 @@ func (s *Session) delay(d time.Duration) bool {
 	return s.resumeStep()
 }
 
-// resumeStep goes on after a pause; false: the session is over.
+// resumeStep continues after a pause; false: the session is over.
 func (s *Session) resumeStep() bool {
 	ok := s.resume()
 	if !ok {
@@ -105,7 +104,7 @@ func (s *Session) flush() {
 	}
 }
 
-// maxIdleBuffer is how much memory for lines a session keeps while nothing happens, in bytes.
+// maxIdleBuffer is how much memory for lines an idle session keeps, in bytes.
 const maxIdleBuffer = 512
 
 // write sends lines to either side.

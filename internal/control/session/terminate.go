@@ -5,7 +5,7 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// refuse reports a refusal of the session. It belongs to the reader that has the turn.
+// refuse reports a refusal of the session. Only the reader that has the turn calls it.
 func (s *Session) refuse(r refusal.Refusal) { s.report(s.described(r)) }
 
 func (s *Session) report(r refusal.Refusal) {
@@ -16,18 +16,18 @@ func (s *Session) report(r refusal.Refusal) {
 	s.env.Reporter.Report(s.record, r, s.who)
 	if s.refusals.tooMany(s.dialogue.LoggedIn()) {
 		s.terminate(refusal.New(verdict.RefusedLimit, verdict.CodeTooManyRefusals,
-			"too much was refused in this session"))
+			"too many refusals in this session"))
 	}
 }
 
-// described adds to a refusal what the session knows about it.
+// described adds the client, its last verb and the server's last reply to a refusal.
 func (s *Session) described(r refusal.Refusal) refusal.Refusal {
 	r.Peer, r.Verb, r.Reply = s.Client(), s.transcript.Verb(), s.transcript.ServerReply()
 	return r
 }
 
 // terminate ends the session for a reason, which is the last line for the client if it has words; the first
-// reason counts. A refusal without a kind and a code is not reported. Anybody may call it, and it never
+// reason counts. A refusal without a kind and a code is not reported. Any goroutine may call it. It never
 // waits: the session's own goroutines report the reason.
 func (s *Session) terminate(r refusal.Refusal) {
 	s.mu.Lock()
@@ -41,11 +41,12 @@ func (s *Session) terminateLocked(r refusal.Refusal) {
 	s.terminateWith(ending{refusal: r, goodbye: r.Goodbye(), severs: r.Kind == verdict.RefusedTime})
 }
 
-// terminateWith ends the session and interrupts whoever waits for its peers. It is called with the lock held.
+// terminateWith ends the session and interrupts reads from and writes to its peers. It is called with the
+// lock held.
 func (s *Session) terminateWith(e ending) {
 	switch before := s.setTerminated(e); {
 	case before == terminated:
-	case before == switching, before.inPassthrough(): // which write while nobody has the turn
+	case before == switching, before.inPassthrough(): // which write without the turn
 		s.client.Interrupt()
 		s.server.Interrupt()
 	default:
@@ -54,15 +55,15 @@ func (s *Session) terminateWith(e ending) {
 	}
 }
 
-// Abort ends the session whatever it does, also while a transfer runs or a reader writes. It never waits.
+// Abort ends the session in any phase, also during a transfer or a write. It never waits.
 func (s *Session) Abort(code verdict.Code, reason string) { s.abort(code, reason, false) }
 
-// Kill ends the session for an operator, with its data connections, also where nothing else is left of it. It
-// never waits.
+// Kill ends the session and its data connections for an operator, also if only these are left. It never
+// waits.
 func (s *Session) Kill() { s.abort(verdict.CodeKilled, OperatorEnded, true) }
 
-// OperatorEnded is the reason for a client whose session an operator ends.
-const OperatorEnded = "the operator has ended the session"
+// OperatorEnded is the reason for the client if an operator ends its session.
+const OperatorEnded = "an operator ended the session"
 
 func (s *Session) abort(code verdict.Code, reason string, severs bool) {
 	s.mu.Lock()
@@ -82,7 +83,7 @@ func (s *Session) abort(code verdict.Code, reason string, severs bool) {
 	s.terminateWith(ending{refusal: r, goodbye: r.Goodbye(), severs: severs})
 }
 
-// reportEnding reports why the session is over, once. It belongs to the reader that has the turn.
+// reportEnding reports once why the session is over. Only the reader that has the turn calls it.
 func (s *Session) reportEnding() {
 	if s.endingReported {
 		return

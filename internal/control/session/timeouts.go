@@ -11,17 +11,17 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// WriteTime is how long a peer may take for a line: one that takes nothing for so long has gone.
+// WriteTime is how long a write of a line to a peer may take.
 const WriteTime = 60 * time.Second
 
-// When to look again at a session that was in a step: soon if the session is to end, otherwise when somebody
-// would notice a time limit.
+// When to check a session again that was in a step: soon if the session is to end, otherwise often enough for
+// its time limits.
 const (
 	drainInterval = 10 * time.Millisecond
 	stepInterval  = time.Second
 )
 
-// Why a forward drains, for its clients: the cause of a context that ends it.
+// The reasons for which a forward drains, in words for its clients: the cause of its context.
 var (
 	ErrShuttingDown = errors.New(shuttingDown)
 	ErrNotServed    = errors.New(notServed)
@@ -32,7 +32,7 @@ const (
 	notServed    = "the gateway does not serve this address any more"
 )
 
-// DrainRefusal is what ends the session of a forward that drains.
+// DrainRefusal returns the refusal that ends a session whose forward drains.
 func DrainRefusal(why error) refusal.Refusal {
 	if errors.Is(why, ErrNotServed) {
 		return refusal.New(verdict.NotRefused, verdict.CodeShutDown, notServed)
@@ -40,8 +40,8 @@ func DrainRefusal(why error) refusal.Refusal {
 	return refusal.New(verdict.NotRefused, verdict.CodeShutDown, shuttingDown)
 }
 
-// CheckTimeouts ends the session if its time is up, or if its forward drains for a reason, which is not nil
-// then, and no transfer runs. It returns when to look again.
+// CheckTimeouts ends the session if it timed out, or if draining is not nil and no transfer runs. It returns
+// when to check again.
 func (s *Session) CheckTimeouts(now time.Time, draining error) time.Time {
 	s.watchHalfClosed(now)
 	s.mu.Lock()
@@ -49,7 +49,7 @@ func (s *Session) CheckTimeouts(now time.Time, draining error) time.Time {
 	s.draining = draining
 	switch {
 	case s.phase == terminated, s.phase == delivering, s.phase.inPassthrough():
-		return now.Add(s.limits.Idle) // in a passthrough nobody knows whether a transfer runs
+		return now.Add(s.limits.Idle) // in a passthrough a running transfer is invisible
 	case s.phase == working:
 		return s.checkWrite(now)
 	case s.dialogue.InTransfer() && !s.clientEnded:
@@ -65,16 +65,16 @@ func (s *Session) CheckTimeouts(now time.Time, draining error) time.Time {
 	return due
 }
 
-// watchHalfClosed keeps a transfer whose client sends nothing more as long as its data connection lives, and
-// then for the idle time: the client may be waiting for the last reply, or may be gone. With one look in
-// between, the idle time begins anew when the data connection ends.
+// watchHalfClosed keeps a session whose client has closed its side while the transfer's data connection
+// lives, and then for the idle time: the client may be waiting for the last reply, or may be gone. The idle
+// time begins at the first check after the data connection ended.
 func (s *Session) watchHalfClosed(now time.Time) {
 	s.mu.Lock()
 	if s.phase != reading || !s.clientEnded || !s.dialogue.InTransfer() {
 		s.mu.Unlock()
 		return
 	}
-	data := s.dataConn // which belongs to nobody while the session is reading
+	data := s.dataConn // no reader uses it while the session is reading
 	s.mu.Unlock()
 	lives := data != nil && data.Outcome().Lives()
 	s.mu.Lock()
@@ -85,11 +85,11 @@ func (s *Session) watchHalfClosed(now time.Time) {
 	s.dataWasLive = lives
 }
 
-// beginWrite and endWrite say to the watch when there is a write under way.
+// beginWrite and endWrite mark a write under way for checkWrite.
 func (s *Session) beginWrite() { s.writing.Store(int64(max(time.Since(s.began), 1))) }
 func (s *Session) endWrite()   { s.writing.Store(0) }
 
-// checkWrite interrupts a write that takes too long. It returns when to look again.
+// checkWrite interrupts a write that takes too long. It returns when to check again.
 func (s *Session) checkWrite(now time.Time) time.Time {
 	since := time.Duration(s.writing.Load())
 	switch {
@@ -103,7 +103,7 @@ func (s *Session) checkWrite(now time.Time) time.Time {
 	return now.Add(stepInterval)
 }
 
-// due returns when the session's time is up if nothing happens, and the reason then.
+// due returns when the session times out if nothing happens, and the reason.
 func (s *Session) due() (time.Time, refusal.Refusal) {
 	d := s.dialogue
 	login, idle := s.loginFrom.Add(s.limits.Login), s.lastActive.Add(s.limits.Idle)
@@ -122,5 +122,5 @@ func (s *Session) due() (time.Time, refusal.Refusal) {
 	return idle, refusal.New(verdict.RefusedTime, verdict.CodeIdle, reason)
 }
 
-// timedOut reports whether an error is a deadline that has passed.
+// timedOut reports whether an error is an expired deadline.
 func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

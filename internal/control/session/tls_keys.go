@@ -20,15 +20,15 @@ type Keys interface {
 type ClientTLS interface {
 	// Control returns the configuration of the control connection.
 	Control() *tls.Config
-	// Admit judges the client after the handshake of the control connection: subject is whose certificate it
-	// presents, "" without one, and err says why it must not come in.
+	// Admit checks the client after the handshake of the control connection: subject is the subject of its
+	// certificate, "" without one, and err says why it is rejected.
 	Admit(state tls.ConnectionState) (subject string, err error)
 	// Explain explains an error of that handshake, or of Admit: plain is for the client.
 	Explain(err error) (code verdict.Code, plain, remedy string)
-	// Data returns what dataplane.DataTLS wants for the client's leg of one data connection.
+	// Data returns the fields of dataplane.DataTLS for the client's leg of one data connection.
 	Data() (config *tls.Config, admit func(tls.ConnectionState) (wait <-chan struct{}, err error))
-	// Login says whether a user is logged in, and who: their other sessions may share TLS with this one.
+	// Login sets whether a user is logged in, and who: the user's other sessions may share TLS with this one.
 	Login(user string, in bool)
-	// Close ends what data connections may resume. It is idempotent.
+	// Close makes the session's tickets void: no data connection can resume it. It is idempotent.
 	Close()
 }

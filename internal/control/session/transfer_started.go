@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// patience is how long TLS on data connections waits for the server's 1yz. Most servers say 150 and then
-// await the handshake; for one that awaits it without a word, TLS begins after this time.
+// patience is how long TLS on data connections waits for the server's 1yz. Most servers send 150 and then
+// wait for the handshake; for one that waits without a 150, TLS begins after this time.
 const patience = 200 * time.Millisecond
 
-// transferStarted tells a data connection with TLS that its transfer started.
+// transferStarted signals to a data connection with TLS that its transfer started.
 type transferStarted struct {
 	started chan struct{}
 	once    sync.Once
-	timer   *time.Timer // runs from the transfer's command on; nil: there was none yet
+	timer   *time.Timer // runs from the transfer command on; nil: none was sent yet
 }
 
 func newTransferStarted() *transferStarted { return &transferStarted{started: make(chan struct{})} }
@@ -28,13 +28,13 @@ func (t *transferStarted) stop() {
 	}
 }
 
-// watchTransfer is called after each step, to see whether a transfer has started.
+// watchTransfer is called after each step. It starts or ends the wait for a transfer's start.
 func (s *Session) watchTransfer() {
 	t := s.transferStarted
 	switch {
 	case t == nil:
 	case !s.dialogue.InTransfer():
-		if t.timer != nil && t.timer.Stop() { // the server refused the command: the next one tells
+		if t.timer != nil && t.timer.Stop() { // the server refused the command: the next one starts it anew
 			t.timer = nil
 		}
 	case s.dialogue.TransferStarted():

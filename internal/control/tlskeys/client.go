@@ -18,9 +18,9 @@ import (
 // ClientTLS is the TLS of one control connection of a client, and of the data connections that belong to it.
 // The gateway is the TLS server. Several goroutines may call its methods at once.
 //
-// Clients that open several control connections share one cache of TLS sessions between them (Go, curl), so
-// that a data connection may resume the session of another control connection than its own. It may do so if
-// that one has not ended, and has the same forward, client address and user.
+// A client that opens several control connections may share one cache of TLS sessions between them (Go,
+// curl), so that a data connection may resume the session of another control connection than its own. This is
+// allowed if that one has not ended, and has the same forward, client address and user.
 type ClientTLS struct {
 	tickets       *clientTickets
 	control       *tls.Config
@@ -55,10 +55,10 @@ type clientTickets struct {
 const ticketMark = "ftpgate control connection "
 
 // ForClient returns the TLS of one session with a client. The data connections present the same certificate
-// as the control connection, whatever happens to the files.
+// as the control connection, even if the files change.
 //
 // Call it once a session, before its TLS begins, and close what it returns when the control connection ends.
-// It stays valid when the forward is loaded again or removed. ForClient fails if no Load has read a
+// It stays valid after the forward is loaded again or removed. ForClient fails if no Load has read a
 // certificate for the forward.
 func (k *Keys) ForClient(f forward.Forward, client netip.Addr) (*ClientTLS, error) {
 	n := k.state.Load().forwards[f.Name]
@@ -84,7 +84,7 @@ func (k *Keys) ForClient(f forward.Forward, client netip.Addr) (*ClientTLS, erro
 }
 
 // protocols are what clients may ask for by ALPN (RFC 7301): a browser's session must not end at an FTP
-// server (ALPACA). Most clients ask for nothing, and are let in. FileZilla asks for "ftp" and for
+// server (ALPACA). Clients that ask for nothing, as most do, are accepted. FileZilla asks for "ftp" and for
 // "x-filezilla-ftp" on control connections, and for "ftp-data" only if it got the second, whose rules are
 // FileZilla's own.
 var protocols = []string{"ftp", "ftp-data"}
@@ -101,7 +101,7 @@ func (s *ClientTLS) checkName(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 // Control returns the configuration of the control connection. Its handshake is always a full one.
 func (s *ClientTLS) Control() *tls.Config { return s.control }
 
-// Login says whether a user is logged in, and who.
+// Login sets whether a user is logged in, and who.
 func (s *ClientTLS) Login(user string, in bool) {
 	s.tickets.mu.Lock()
 	defer s.tickets.mu.Unlock()
@@ -109,8 +109,8 @@ func (s *ClientTLS) Login(user string, in bool) {
 	s.notify()
 }
 
-// Close says that the control connection has ended: no data connection of another one may resume its session
-// any more. It is idempotent.
+// Close notes the end of the control connection: no data connection of another one may resume its session any
+// more. It is idempotent.
 func (s *ClientTLS) Close() {
 	s.tickets.mu.Lock()
 	defer s.tickets.mu.Unlock()
@@ -119,7 +119,7 @@ func (s *ClientTLS) Close() {
 	s.notify()
 }
 
-// notify wakes everybody who waits for a change. It is called with the lock held.
+// notify wakes all goroutines that wait for a change. It is called with the lock held.
 func (s *ClientTLS) notify() {
 	close(s.changed)
 	s.changed = make(chan struct{})
@@ -131,7 +131,8 @@ func (s *ClientTLS) giveTicket(c tls.ConnectionState, session *tls.SessionState)
 	return s.tickets.keys.EncryptTicket(c, session)
 }
 
-// read returns what a ticket stands for, and the id of its control connection; nil: the ticket is not ours.
+// read returns the TLS session of a ticket, and the id of its control connection; nil: the ticket is not
+// ours.
 func (t *clientTickets) read(ticket []byte, c tls.ConnectionState) (session *tls.SessionState, id string) {
 	session, err := t.keys.DecryptTicket(ticket, c)
 	if err != nil || session == nil {
@@ -171,8 +172,8 @@ func (s *ClientTLS) needsTicket(ticket string) bool {
 	return !s.reuses && s.used != ticket
 }
 
-// mayResume reports whether a data connection of own may resume the session of s. If wait is not nil that is
-// not decided yet, because nobody is logged in there: ask again when wait is closed.
+// mayResume reports whether a data connection of own may resume the session of s. If wait is not nil, that is
+// undecided because no user is logged in there: ask again when wait is closed.
 func (t *clientTickets) mayResume(own, s *ClientTLS) (ok bool, wait <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -187,9 +188,9 @@ func (t *clientTickets) mayResume(own, s *ClientTLS) (ok bool, wait <-chan struc
 	return own.loggedIn && s.user == own.user, nil
 }
 
-// Data returns the configuration of one data connection, and admit, which the caller asks after its handshake
-// whether the connection may carry data. The error is a *PolicyError. If wait is not nil, that error is not
-// final: ask again when wait is closed.
+// Data returns the configuration of one data connection, and admit, which the caller calls after the
+// handshake: it returns an error, a *PolicyError, if the connection may not carry data. If wait is not nil,
+// that error is not final: ask again when wait is closed.
 func (s *ClientTLS) Data() (
 	config *tls.Config, admit func(tls.ConnectionState) (wait <-chan struct{}, err error),
 ) {
@@ -215,7 +216,7 @@ func (s *ClientTLS) Data() (
 // crypto/tls gives out tickets wherever it resumes sessions, and so d turns them off in the middle of the
 // handshake. The configuration belongs to this one connection, which reads it in the same goroutine.
 type clientData struct {
-	session *ClientTLS // that it belongs to
+	session *ClientTLS // of its control connection
 	config  *tls.Config
 
 	ticket  string     // the last one that the client presented
@@ -224,8 +225,8 @@ type clientData struct {
 	marked  bool       // the ticket was marked as used
 }
 
-// takeTicket implements tls.Config.UnwrapSession: it returns what a ticket stands for; nil: the client must
-// not resume that. A client may present several; crypto/tls goes on until one will do.
+// takeTicket implements tls.Config.UnwrapSession: it returns the TLS session of a ticket; nil: the client
+// must not resume it. A client may present several; crypto/tls goes on until one will do.
 func (d *clientData) takeTicket(ticket []byte, c tls.ConnectionState) (*tls.SessionState, error) {
 	d.ticket, d.resumes, d.allowed, d.config.SessionTicketsDisabled = string(ticket), nil, false, true
 	tickets := d.session.tickets
@@ -244,7 +245,7 @@ func (d *clientData) takeTicket(ticket []byte, c tls.ConnectionState) (*tls.Sess
 }
 
 // giveTicket implements tls.Config.WrapSession. It is called only where the client resumes a session. While
-// it is not decided whether it may, the new ticket is worth no more than the one that it has.
+// it is undecided whether it may, the new ticket permits no more than the client's old one.
 func (d *clientData) giveTicket(c tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
 	if d.allowed {
 		return d.session.giveTicket(c, session)
@@ -252,8 +253,8 @@ func (d *clientData) giveTicket(c tls.ConnectionState, session *tls.SessionState
 	return d.resumes.giveTicket(c, session)
 }
 
-// certificate implements tls.Config.GetCertificate. With TLS 1.3 crypto/tls calls it only if the client
-// resumes nothing; with TLS 1.2 in every handshake, and before takeTicket.
+// certificate implements tls.Config.GetCertificate. In TLS 1.3 crypto/tls calls it only if the client resumes
+// no session, in TLS 1.2 in every handshake, before takeTicket.
 func (d *clientData) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if slices.Contains(hello.SupportedVersions, tls.VersionTLS13) {
 		d.config.SessionTicketsDisabled = true
@@ -261,8 +262,8 @@ func (d *clientData) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	return d.session.cert.data(hello)
 }
 
-// admit refuses a data connection that may not come from the client of the control connection (RFC 4217
-// section 10.2 leaves the choice to the server).
+// admit refuses a data connection that may be from somebody else than the client of the control connection
+// (RFC 4217 section 10.2 leaves the choice to the server).
 func (d *clientData) admit(c tls.ConnectionState) (wait <-chan struct{}, err error) {
 	if c.DidResume && !d.marked {
 		d.marked = true
@@ -288,7 +289,7 @@ func (d *clientData) admit(c tls.ConnectionState) (wait <-chan struct{}, err err
 	}, verdict.CodeSessionReuseMissing}
 }
 
-// notResumed is the refusal of a data connection that resumes nothing, or what it must not.
+// notResumed returns the refusal of a data connection that resumes no session, or one that it must not.
 func notResumed(version uint16) *PolicyError {
 	e := &PolicyError{explanation{
 		reason: "the data connection does not resume the TLS session of the control connection",

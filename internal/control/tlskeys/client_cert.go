@@ -11,8 +11,7 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// clientCerts is what one session knows about its client's certificate. In the zero value the forward asks
-// for none.
+// clientCerts checks the client's certificate in one session. In the zero value the forward asks for none.
 type clientCerts struct {
 	trust *Trust // the authorities of clients; nil: clients are not asked
 	crl   *crl   // nil: no certificate is revoked
@@ -20,7 +19,7 @@ type clientCerts struct {
 	leaf  *x509.Certificate // that the client presents on the control connection; nil: none
 }
 
-// newClientCerts returns what a forward wants of its clients.
+// newClientCerts returns the clientCerts of a forward.
 func (k *Keys) newClientCerts(n *tlsFiles) clientCerts {
 	c := clientCerts{crl: n.clientCRL, now: k.now}
 	if n.clientCA != nil {
@@ -29,8 +28,8 @@ func (k *Keys) newClientCerts(n *tlsFiles) clientCerts {
 	return c
 }
 
-// ask has the control connection ask for a certificate and verify it. crypto/tls refuses with an alert that
-// says what is wrong, unless the certificate is revoked: see Admit.
+// ask makes the control connection ask for a certificate and verify it. crypto/tls refuses with an alert that
+// shows the reason, unless the certificate is revoked: see Admit.
 func (c *clientCerts) ask(config *tls.Config, optional bool) {
 	if c.trust == nil {
 		return
@@ -42,15 +41,15 @@ func (c *clientCerts) ask(config *tls.Config, optional bool) {
 	}
 }
 
-// askAgain has a data connection ask for the certificate of the control connection. sameAs compares it.
+// askAgain makes a data connection ask for the certificate of the control connection. sameAs compares it.
 func (c *clientCerts) askAgain(config *tls.Config) {
 	if c.leaf != nil {
 		config.ClientCAs, config.Time, config.ClientAuth = c.trust.roots, c.now, tls.RequestClientCert
 	}
 }
 
-// sameAs refuses a data connection without the certificate of the control connection. A session that was
-// resumed has the certificate that it began with.
+// sameAs refuses a data connection without the certificate of the control connection. A resumed session has
+// its first certificate.
 func (c *clientCerts) sameAs(peer []*x509.Certificate) error {
 	switch {
 	case c.leaf == nil:
@@ -76,9 +75,9 @@ func certificateError(why explanation) *PolicyError {
 	return &PolicyError{why, verdict.CodeClientCertificate}
 }
 
-// Admit judges the client after the handshake of its control connection. subject is whose certificate the
-// client presents, without control characters; "": it presents none. The error is a *PolicyError: what TLS
-// cannot tell the client, because crypto/tls has no alert for it.
+// Admit checks the client after the handshake of its control connection. subject is the subject of the
+// client's certificate, without control characters; "": it presents none. The error is a *PolicyError, for
+// reasons for which crypto/tls has no alert.
 func (s *ClientTLS) Admit(state tls.ConnectionState) (subject string, err error) {
 	if len(state.PeerCertificates) == 0 || s.certs.trust == nil {
 		return "", nil

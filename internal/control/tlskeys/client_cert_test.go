@@ -82,7 +82,7 @@ func wantClientRefused(t *testing.T, s *ClientTLS, err error, want string) {
 	}
 }
 
-// TestClientCertificate: who gets in with which certificate, what TLS tells the client, and what we say.
+// TestClientCertificate: which certificates are admitted, TLS's alert for the client, and our message.
 func TestClientCertificate(t *testing.T) {
 	m := newMutual(t)
 	good := device(t, m.clients, nil)

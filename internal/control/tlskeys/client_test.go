@@ -27,7 +27,7 @@ func strictForward(t testing.TB) (forward.Forward, signed) {
 	return terminated(put(t, "both.pem", cert.certPEM(), cert.keyPEM()), ""), ca
 }
 
-// begin has a client's control connection done, and a user logged in; "": nobody.
+// begin completes a client's control connection, and logs a user in; "": none.
 func begin(t testing.TB, k *Keys, f forward.Forward, from netip.Addr, client *tls.Config,
 	user string) *ClientTLS {
 	t.Helper()
@@ -236,7 +236,7 @@ func TestTicketNotResumed(t *testing.T) {
 type cache struct {
 	kept  *tls.ClientSessionState
 	once  bool // each session is used once, as OpenSSL does it
-	given int  // how many sessions came
+	given int  // number of sessions
 }
 
 func (c *cache) Get(string) (*tls.ClientSessionState, bool) {

@@ -64,8 +64,8 @@ func readCRL(path string) (*revocations, *finding.Finding) {
 	return r, nil
 }
 
-// isPart reports whether a list has a critical extension: those say of which certificates the list does not
-// speak (RFC 5280 sections 5.2.4 and 5.2.5).
+// isPart reports whether a list has a critical extension, which limits it to some certificates (RFC 5280
+// sections 5.2.4 and 5.2.5).
 func isPart(list *x509.RevocationList) bool {
 	return slices.ContainsFunc(list.Extensions, func(e pkix.Extension) bool { return e.Critical })
 }
@@ -92,8 +92,8 @@ func (r *revocations) of(authority *x509.Certificate) *revocationList {
 }
 
 // check refuses a client with a revoked certificate in one of its chains, and one whose chains all have a
-// certificate of which no valid list says that it is not revoked. The authority at the end of a chain is
-// trusted as it is. nil: the client is let in.
+// certificate that no valid list covers. The authority at the end of a chain needs no list. nil: the client
+// is admitted.
 func (r *revocations) check(chains [][]*x509.Certificate, now time.Time) *PolicyError {
 	const unknown = "it is not known whether the client's certificate is revoked: "
 	checked := false
@@ -128,16 +128,16 @@ func (r *revocations) check(chains [][]*x509.Certificate, now time.Time) *Policy
 	return why
 }
 
-// remedyCRL is what to do about a list that ends.
+// remedyCRL is the remedy for a list that expires.
 const remedyCRL = "put the authority's current list into the file of tls.client_crl, which is taken up " +
 	"without a restart; have a timer do it"
 
-// expired reports whether a newer list is due. A list need not say when.
+// expired reports whether a newer list is due. A list need not have a date for that.
 func (l revocationList) expired(now time.Time) bool {
 	return !l.NextUpdate.IsZero() && now.After(l.NextUpdate)
 }
 
-// warning warns of a list that has expired, or will in the last quarter of its time, a day at most.
+// warning warns of a list that has expired, or is in the last quarter of its time, at most a day before.
 func (r *revocations) warning(now time.Time) *finding.Finding {
 	for _, l := range r.lists {
 		left := l.NextUpdate.Sub(now)

@@ -128,7 +128,7 @@ func TestRevocationChanges(t *testing.T) {
 	k.Refresh(at.pass(time.Second))
 	log.wantLog(t)
 	try("") // it may be on its way
-	k.Refresh(at.pass(settleTime))
+	k.Refresh(at.pass(unusableTime))
 	log.wantLog(t, "level=ERROR", "does not exist", "its previous content stays in use", "remedy=")
 	try("") // the list has not expired
 

@@ -132,7 +132,7 @@ func explainClientCertificate(err error) (explanation, bool) {
 		"have a new certificate made for the client"}, true
 }
 
-// otherName says which names the certificate has, quoted, since they are the server's words.
+// otherName lists the certificate's names, quoted, because the server chose them.
 func otherName(err x509.HostnameError) string {
 	var names []string
 	for _, name := range err.Certificate.DNSNames {
@@ -184,7 +184,7 @@ var (
 			"there are tls.client_min_version and tls.server_min_version"}
 )
 
-// explainAlert explains what the peer says is wrong.
+// explainAlert explains the peer's alert.
 func explainAlert(err error) (explanation, bool) {
 	alert, ok := AlertOf(err)
 	if !ok {
@@ -203,7 +203,7 @@ func AlertOf(err error) (tls.AlertError, bool) {
 	if !ok || remote.Op != "remote error" || remote.Err == nil {
 		return 0, false
 	}
-	for code := range tls.AlertError(math.MaxUint8) { // crypto/tls has the number in an unexported type
+	for code := range tls.AlertError(math.MaxUint8) { // crypto/tls keeps the number in an unexported type
 		if remote.Err.Error() == code.Error() {
 			return code, true
 		}
@@ -211,7 +211,7 @@ func AlertOf(err error) (tls.AlertError, bool) {
 	return math.MaxUint8, true // no alert has this number
 }
 
-// protocolErrors are the errors that crypto/tls reports by a text alone, by its beginning.
+// protocolErrors explains the errors that crypto/tls reports as text only, by the beginning of that text.
 var protocolErrors = []struct {
 	text string
 	explanation
@@ -259,7 +259,7 @@ func explainProtocol(err error) (explanation, bool) {
 	return explanation{}, false
 }
 
-// explainEnd explains connections that end before the handshake does.
+// explainEnd explains connections that end during the handshake.
 func explainEnd(err error) (explanation, bool) {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):

@@ -12,7 +12,7 @@ import (
 	"ftpgate/internal/core/finding"
 )
 
-// maxFile is how large a PEM file may be, in bytes: all public authorities together take a quarter of that.
+// maxFile is the limit of a PEM file in bytes: all public authorities together need a quarter of it.
 const maxFile = 1 << 20
 
 func newFault(key, text, remedy string) *finding.Finding {

@@ -184,8 +184,8 @@ type end struct {
 	err error
 }
 
-// shake has two configurations meet on loopback. After the handshake each side says one byte, so that
-// what follows a handshake of TLS 1.3 (tickets, late refusals) has come.
+// shake has two configurations meet on loopback. After the handshake each side says one byte, so that the
+// records after a handshake of TLS 1.3 (tickets, late refusals) have arrived.
 func shake(t testing.TB, server, client *tls.Config) (atServer, atClient end) {
 	t.Helper()
 	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))

@@ -17,7 +17,7 @@ type loading struct {
 	addrs        []netip.Addr
 	now          time.Time
 	next         *state
-	warned       []string // certificate files that a finding says will end
+	warned       []string // certificate files with a finding about their expiry
 	findings     []finding.Finding
 	rootsChecked bool // the host's root certificates were checked
 }
@@ -168,7 +168,7 @@ func (l *loading) pool(forward, key, file string) *pool {
 	return p
 }
 
-// roots checks once that the host trusts any authority: in a container it may not.
+// roots checks once that the host trusts any authority: a container may have none.
 func (l *loading) roots(f forward.Forward) {
 	if l.rootsChecked {
 		return

@@ -79,7 +79,7 @@ func (w certFiles) notAPair(certText, keyText []byte, keyKey, keyFile string, er
 // damaged is the fault of the certificate with an index in a file.
 func damaged(key, file string, i int, err error) *finding.Finding {
 	return newFault(key, fmt.Sprintf("%s: certificate %d of the file is damaged: %v", file, i+1, err),
-		"take the file from the certificate authority again")
+		"get the file again from the certificate authority")
 }
 
 // parses reports whether the first private key of a text can be parsed.
@@ -148,7 +148,7 @@ func noCertificate(text []byte) (what, remedy string) {
 }
 
 // noKey says what a text contains instead of a private key without a password, and the remedy; "" if it
-// contains one. beside is whether the text is the certificate's file.
+// contains one. beside is set if the text is the certificate's file.
 func noKey(text []byte, beside bool) (what, remedy string) {
 	what, remedy = noPEM(text, "openssl pkey -inform der -in FILE -out NEWFILE")
 	for block := range blocks(text) {

@@ -37,8 +37,8 @@ type selfSigned struct {
 	addrs   []netip.Addr
 }
 
-// newSelfSigned returns where the certificate of a forward is stored, and the names and addresses that it
-// must cover.
+// newSelfSigned returns the certificate of a forward: its file, and the names and addresses that it must
+// cover.
 func newSelfSigned(dir string, f forward.Forward, gateway []netip.Addr) (*selfSigned, *finding.Finding) {
 	if dir == "" {
 		return nil, newFault("tls.cert", "there is no directory to keep a self-signed certificate in",
@@ -77,7 +77,7 @@ func (o *selfSigned) add(host string) {
 	}
 }
 
-// fileName makes a file name of a forward's name. Other than plain characters are replaced, and a digest
+// fileName makes a file name of a forward's name. It replaces special characters, and adds a digest that
 // keeps such names apart.
 func fileName(forward string) string {
 	plain := strings.Map(func(c rune) rune {
@@ -143,7 +143,7 @@ func (o *selfSigned) renew(now time.Time) *finding.Finding {
 	if err != nil {
 		return o.fault(err)
 	}
-	// It is its own authority, because clients' TLS libraries trust no other self-signed certificate (OpenSSL
+	// It is its own authority because clients' TLS libraries trust no other self-signed certificate (OpenSSL
 	// before 3.0 wants KeyUsageCertSign, and RFC 5280 section 4.2.1.9 then wants CA).
 	template := &x509.Certificate{
 		Subject:   pkix.Name{Organization: []string{"ftpgate"}, CommonName: o.forward},

@@ -51,7 +51,7 @@ func (k *Keys) ForServer(f forward.Forward) (control, data *tls.Config, err erro
 
 // serverCert is the certificate that a server presents in one session.
 type serverCert struct {
-	name     string // that it must have
+	name     string // that the certificate must have
 	insecure bool   // any will do
 	trust    *Trust
 	now      func() time.Time

@@ -10,17 +10,17 @@ import (
 const (
 	// maxTickets is how many of a server's tickets are kept for a session: servers give out two at a time.
 	maxTickets = 4
-	// ticketLife is for how long an unused ticket is preferred: some servers forget one after five minutes
-	// (the default of OpenSSL's session cache).
+	// ticketLife is how long an unused ticket is preferred: some servers forget one after five minutes (the
+	// default of OpenSSL's session cache).
 	ticketLife = 5 * time.Minute
 )
 
 // tickets is the tls.ClientSessionCache of one session with a server. It ignores names: there is only one TLS
 // session to resume.
 //
-// A server may accept each TLS 1.3 ticket only once (RFC 8446 section 8.1), so that an unused one is
-// preferred. And a server may accept no data connection without a ticket, so that the newest is never
-// dropped: crypto/tls wants that when a handshake fails, which most often means that a transfer was aborted.
+// A server may accept each TLS 1.3 ticket only once (RFC 8446 section 8.1), so an unused one is preferred. A
+// server may also accept no data connection without a ticket, so the newest one is never dropped, although
+// crypto/tls asks for that after a failed handshake, which most often is an aborted transfer.
 type tickets struct {
 	now func() time.Time
 
@@ -53,7 +53,7 @@ func (t *tickets) Get(string) (*tls.ClientSessionState, bool) {
 	return t.kept[chosen].state, true
 }
 
-// Put keeps a ticket; nil changes nothing.
+// Put keeps a ticket; nil does nothing.
 func (t *tickets) Put(_ string, state *tls.ClientSessionState) {
 	if state == nil {
 		return

@@ -28,7 +28,7 @@ import (
 )
 
 const (
-	// WarnBefore is how long before the end of a certificate the warnings begin: a renewal by hand takes a
+	// WarnBefore is how long before a certificate expires the warnings begin: a renewal by hand takes a
 	// month.
 	WarnBefore = 30 * 24 * time.Hour
 	// warnInterval is how often the log repeats them.
@@ -41,18 +41,18 @@ type Keys struct {
 	noDir  bool // self-signed certificates are neither made nor read
 	log    *slog.Logger
 	now    func() time.Time
-	system func() (*x509.CertPool, error) // the roots of the host
+	system func() (*x509.CertPool, error) // returns the roots of the host
 
 	state atomic.Pointer[state] // never nil
 
 	tickets clientTickets
 
 	mu sync.Mutex // one Load or Refresh at a time
-	// when the end of a certificate was last warned of, by its file; guarded by mu
+	// time of the last expiry warning, by certificate file; guarded by mu
 	warned map[string]time.Time
 }
 
-// state is what one Load has read. It does not change afterwards, but the contents of its files do.
+// state is the result of one Load. It does not change afterwards, but the contents of its files may.
 type state struct {
 	forwards map[string]*tlsFiles // by name
 	certs    map[[2]string]*pair
@@ -73,17 +73,17 @@ type tlsFiles struct {
 type pair struct {
 	*watched[tls.Certificate]
 	forwards   []string // that use it
-	selfSigned bool     // renewed by ftpgate itself: no warning of its end
+	selfSigned bool     // renewed by ftpgate itself: no expiry warning
 }
 
-// pool is whom to trust, as a file says.
+// pool is a file's trusted authorities.
 type pool struct {
 	*watched[Trust]
 	clientsOf []string // the forwards whose clients it verifies
 }
 
 // New returns keys without forwards. dir is for self-signed certificates, and is created with the first one.
-// The log gets what happens to files between two Loads.
+// The log gets changes of files between two Loads.
 func New(dir string, log *slog.Logger) *Keys {
 	k := &Keys{dir: dir, log: log, now: time.Now, system: x509.SystemCertPool,
 		tickets: clientTickets{living: map[string]*ClientTLS{}}, warned: map[string]time.Time{}}
@@ -118,10 +118,9 @@ func StateDir() string {
 	return ""
 }
 
-// Load reads every file that the forwards' TLS names, makes the self-signed certificates, and returns
-// everything that is wrong. If there is no fault among the findings, new sessions use what was read; else
-// nothing changes. addrs are the gateway's own addresses, for the self-signed certificate of a forward that
-// listens on all of them.
+// Load reads every file that the forwards' TLS names, makes the self-signed certificates, and returns all
+// findings. If none is a fault, new sessions use the new files; else nothing changes. addrs are the gateway's
+// own addresses, for the self-signed certificate of a forward that listens on all of them.
 func (k *Keys) Load(forwards []forward.Forward, addrs []netip.Addr) []finding.Finding {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -142,8 +141,8 @@ func (k *Keys) Load(forwards []forward.Forward, addrs []netip.Addr) []finding.Fi
 	return l.findings
 }
 
-// Refresh reads files that have changed, and warns of certificates that end soon. A file that cannot be used
-// is logged once, and its previous content stays in use. Call it every half minute or so; existing
+// Refresh reads files that have changed, and warns of certificates that expire soon. A file that cannot be
+// used is logged once, and its previous content stays in use. Call it every half minute or so; existing
 // connections are not affected.
 func (k *Keys) Refresh(now time.Time) {
 	k.mu.Lock()
@@ -190,15 +189,15 @@ func (k *Keys) warnsNow(fault *finding.Finding, file string, now time.Time) bool
 	return true
 }
 
-// Expiry is when a certificate ends.
+// Expiry is when a certificate expires.
 type Expiry struct {
 	Forwards []string // the forwards that use it, by name
 	File     string
-	Subject  string // of the certificate (RFC 2253); empty: it has none
+	Subject  string // of the certificate (RFC 2253); may be empty
 	NotAfter time.Time
 }
 
-// Expiries returns the end of every certificate in use, the nearest first. The caller must not change the
+// Expiries returns the expiry of every certificate in use, the nearest first. The caller must not change the
 // slices of names.
 func (k *Keys) Expiries() []Expiry {
 	var all []Expiry
@@ -213,7 +212,7 @@ func (k *Keys) Expiries() []Expiry {
 	return all
 }
 
-// FileExpiry is when a file of a forward ends: the first of its certificates.
+// FileExpiry is when a file of a forward expires: the first of its certificates.
 type FileExpiry struct {
 	Forward  string // its name
 	Key      string // of the configuration: tls.cert, tls.client_cert, tls.ca or tls.client_ca

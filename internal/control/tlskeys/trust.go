@@ -11,8 +11,8 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// Trust is whom a forward trusts for a peer's certificate, mostly its server's. The zero value trusts this
-// host's authorities. Several goroutines may use it at once.
+// Trust is the set of authorities and certificates that a forward trusts for a peer, mostly its server. The
+// zero value trusts this host's authorities. Several goroutines may use it at once.
 type Trust struct {
 	roots *x509.CertPool // nil: the host's
 	certs []*x509.Certificate
@@ -30,9 +30,9 @@ func TrustIn(certs ...*x509.Certificate) *Trust {
 // Verify verifies the certificates that a server presents, its own first. The errors are those of
 // crypto/x509.
 //
-// A server whose own certificate is trusted, byte for byte, has its key: that certificate is pinned. No name
-// and no usage in it has to say so, and most certificates that FTP servers sign themselves say neither. Only
-// its time must not be over.
+// A server whose own certificate is trusted, byte for byte, has its key: that certificate is pinned. It needs
+// no matching name or usage, which most self-signed certificates of FTP servers lack. It only must not have
+// expired.
 func (t *Trust) Verify(chain []*x509.Certificate, name string, now time.Time) error {
 	leaf := chain[0]
 	options := x509.VerifyOptions{Roots: t.roots, CurrentTime: now, Intermediates: x509.NewCertPool()}
@@ -48,7 +48,7 @@ func (t *Trust) Verify(chain []*x509.Certificate, name string, now time.Time) er
 	return err
 }
 
-// Trust returns whom a forward trusts that has been loaded.
+// Trust returns the Trust of a loaded forward.
 func (k *Keys) Trust(f forward.Forward) *Trust {
 	if n := k.state.Load().forwards[f.Name]; n != nil && n.ca != nil {
 		return n.ca.get(k.now())

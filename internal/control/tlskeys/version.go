@@ -10,9 +10,9 @@ import (
 var versionNumbers = [...]uint16{forward.TLS10: tls.VersionTLS10, forward.TLS11: tls.VersionTLS11,
 	forward.TLS12: tls.VersionTLS12, forward.TLS13: tls.VersionTLS13}
 
-// setMinVersion sets the oldest version that an end may use. With TLS 1.0 and 1.1 it adds the ciphers that
-// most devices of that time know, and that crypto/tls does not offer by itself any more: RSA key exchange,
-// which has no forward secrecy, and 3DES. RC4 stays out (RFC 7465).
+// setMinVersion sets the oldest version that an end may use. With TLS 1.0 and 1.1 it adds the ciphers of most
+// devices of that time, which crypto/tls no longer offers by default: RSA key exchange, which has no forward
+// secrecy, and 3DES. RC4 stays out (RFC 7465).
 func setMinVersion(config *tls.Config, oldest forward.TLSVersion) {
 	config.MinVersion = versionNumbers[oldest]
 	if !oldest.IsObsolete() {

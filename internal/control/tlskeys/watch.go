@@ -14,17 +14,17 @@ import (
 
 const (
 	// checkInterval is how old the last check of a file may be for a new session. A check costs a system call
-	// or two, which a thousand sessions a second need not pay.
+	// or two, too many for a thousand sessions a second.
 	checkInterval = time.Second
-	// settleTime is how long files may be unusable before the log says so: a renewal writes the certificate
+	// unusableTime is how long files may be unusable before the log says so: a renewal writes the certificate
 	// and its key one after the other.
-	settleTime = 10 * time.Second
+	unusableTime = 10 * time.Second
 )
 
-// watched is the contents of files, read again when they change.
+// watched is the parsed content of files, read again when they change.
 type watched[T any] struct {
 	paths []string
-	make  func(now time.Time) *finding.Finding // writes the files if necessary; nil: somebody else does
+	make  func(now time.Time) *finding.Finding // writes the files if necessary; nil: another program does
 	read  func() (*T, *finding.Finding)
 	log   *slog.Logger
 
@@ -43,7 +43,7 @@ type rejection struct {
 	logged bool
 }
 
-// stamp shows whether a file has changed. The zero value is a file that does not exist.
+// stamp identifies a version of a file. The zero value is a file that does not exist.
 type stamp struct {
 	modified int64 // Unix time in nanoseconds
 	size     int64
@@ -62,8 +62,8 @@ func (w *watched[T]) load(now time.Time) *finding.Finding {
 	return nil
 }
 
-// readAll returns what the files hold, and their stamps from before reading: the next check sees what is
-// written meanwhile.
+// readAll returns the content of the files, and their stamps from before reading, so that the next check
+// notices a write during it.
 func (w *watched[T]) readAll(now time.Time) (*T, []stamp, *finding.Finding) {
 	if w.make != nil {
 		if fault := w.make(now); fault != nil {
@@ -75,8 +75,8 @@ func (w *watched[T]) readAll(now time.Time) (*T, []stamp, *finding.Finding) {
 	return value, stamps, fault
 }
 
-// get returns what the files held no longer than about checkInterval ago, or longer, if somebody reads them
-// now: a handshake waits for nobody else.
+// get returns the content of about checkInterval ago at most, or older while another goroutine reads the
+// files: a handshake does not wait for it.
 func (w *watched[T]) get(now time.Time) *T {
 	last := w.checked.Load()
 	if now.UnixNano()-last >= int64(checkInterval) && w.checked.CompareAndSwap(last, now.UnixNano()) &&
@@ -110,13 +110,13 @@ func (w *watched[T]) checkLocked(now time.Time, always bool) {
 	w.log.Info("the file has changed: sessions that begin from now on use the new one", "file", w.paths[0])
 }
 
-// reject logs files that cannot be used: once for each change, and not before settleTime. The next check
+// reject logs files that cannot be used: once for each change, and not before unusableTime. The next check
 // reads them again in any case, because a file can change without its stamp.
 func (w *watched[T]) reject(stamps []stamp, fault *finding.Finding, now time.Time) {
 	if w.rejected == nil || !slices.Equal(stamps, w.rejected.stamps) {
 		w.rejected = &rejection{stamps: stamps, since: now}
 	}
-	if w.rejected.logged || now.Sub(w.rejected.since) < settleTime {
+	if w.rejected.logged || now.Sub(w.rejected.since) < unusableTime {
 		return
 	}
 	w.rejected.logged = true

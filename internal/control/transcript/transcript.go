@@ -20,14 +20,14 @@ import (
 // Transcript is that of one session. It is not safe for use by several goroutines at once.
 type Transcript struct {
 	record   *sessions.Record
-	commands int        // how many the client has sent
+	commands int        // number sent by the client
 	open     []exchange // the commands that await a reply, in order
-	last     exchange   // the one that the last line from either side belongs to
-	reply    string     // the server's last one, as far as the record may have it
+	last     exchange   // that of the last line from either side
+	reply    string     // the server's last one, without secrets
 	mode     string     // of the last negotiation: "PASV", "EPSV", "PORT" or "EPRT"
 }
 
-// maxOpen is how many commands may await a reply; of older ones it is no longer known whether they get one.
+// maxOpen is how many commands may await a reply; older ones are forgotten.
 const maxOpen = 32
 
 // New returns the transcript of a session; a nil record keeps nothing.
@@ -36,19 +36,19 @@ func New(record *sessions.Record) Transcript { return Transcript{record: record}
 // Verb returns the verb of the client's command that the last line belongs to; "": not a known one.
 func (t *Transcript) Verb() string { return t.last.verb }
 
-// ServerReply returns the server's last reply, as far as the record may have it.
+// ServerReply returns the server's last reply, without secrets.
 func (t *Transcript) ServerReply() string { return t.reply }
 
-// exchange is a command and its answer, as far as the record may have it.
+// exchange is a command and its answer, without secrets.
 type exchange struct {
 	number      int    // of the client's commands; 0: the server's greeting
 	verb        string // if it is a known one
 	arg         string // of USER, TYPE and transfers
 	secret      string // the argument of PASS or ACCT, until it is answered: a reply may repeat it
-	redactReply bool   // the words of the answer may be a secret, too
+	redactReply bool   // the answer's text may be a secret, too
 }
 
-// knownVerbs are the verbs in the RFCs (RFC 5797 section 3), sorted: a log names no others.
+// knownVerbs are the verbs of the RFCs (RFC 5797 section 3), sorted. Logs and records name no others.
 var knownVerbs = []string{
 	"ABOR", "ACCT", "ADAT", "ALGS", "ALLO", "APPE", "AUTH", "CCC", "CDUP", "CONF", "CWD", "DELE", "ENC",
 	"EPRT", "EPSV", "FEAT", "HELP", "HOST", "LANG", "LIST", "LPRT", "LPSV", "MDTM", "MIC", "MKD", "MLSD",
@@ -57,7 +57,7 @@ var knownVerbs = []string{
 	"TYPE", "USER", "XCUP", "XCWD", "XMKD", "XPWD", "XRMD",
 }
 
-// Known reports whether a verb stands in the RFCs.
+// Known reports whether an RFC defines a verb.
 func Known(verb string) bool {
 	_, found := slices.BinarySearch(knownVerbs, verb)
 	return found
@@ -104,16 +104,16 @@ func (t *Transcript) recordCommand(at time.Time, line ftp.ClientLine) {
 		t.last.redactReply = true
 		t.record.Command(at, c.Verb+" (not shown)")
 	default:
-		shown := string(line.Text)
-		t.last.arg = shown[len(shown)-len(c.Arg):]
-		t.record.Command(at, shown)
+		text := string(line.Text)
+		t.last.arg = text[len(text)-len(c.Arg):]
+		t.record.Command(at, text)
 		if c.Verb == "USER" {
 			t.record.User(t.last.arg)
 		}
 	}
 }
 
-// CommandStep records what a client's command led to.
+// CommandStep records the dialogue's step for a client's command.
 func (t *Transcript) CommandStep(at time.Time, line ftp.ClientLine, step dialogue.Step) {
 	if t.record == nil {
 		return
@@ -133,13 +133,13 @@ func (t *Transcript) CommandStep(at time.Time, line ftp.ClientLine, step dialogu
 	}
 }
 
-// Reply records what the server said: the first and the last line of an answer with several. command is the
+// Reply records a line of the server's: of a reply with several, the first and the last one. command is the
 // number of the client's command that it answers.
 func (t *Transcript) Reply(at time.Time, line ftp.ServerLine, command int) {
 	switch {
 	case t.record == nil, line.Code != 0 && !line.First && !line.Last:
 		return
-	case line.Code == 0: // whoever sent it: it may repeat anything
+	case line.Code == 0: // it may repeat anything
 		t.record.Reply(at, "(a line without a code)", true)
 		return
 	}
@@ -154,19 +154,19 @@ func (t *Transcript) Reply(at time.Time, line ftp.ServerLine, command int) {
 	}
 }
 
-// answered forgets the command that the last line belongs to: its replies are complete.
+// answered removes the command of the last line: its replies are complete.
 func (t *Transcript) answered() {
 	t.open = slices.DeleteFunc(t.open, func(e exchange) bool { return e.number == t.last.number })
 }
 
-// redacted returns a reply's line without what may be a secret: a password that it repeats, and all words
-// of an answer to an unknown command, which may have been a password.
+// redacted returns a reply's line without secrets: it removes a password that the line repeats, and the whole
+// text of an answer to an unknown command, which may have been a password.
 func (t *Transcript) redacted(line []byte) string {
 	if t.last.redactReply {
 		return string(line[:3]) + " (not shown)"
 	}
 	text := t.last.withoutSecret(printable(line))
-	for _, e := range t.open { // which one it answers may be a guess
+	for _, e := range t.open { // which one the reply answers may be a guess
 		text = e.withoutSecret(text)
 	}
 	return text
@@ -183,12 +183,12 @@ func (e exchange) withoutSecret(text string) string {
 // Login records that the server accepted the login, or ended it.
 func (t *Transcript) Login(in bool) { t.record.Login(in) }
 
-// ReplyStep records what a server's line led to.
+// ReplyStep records the dialogue's step for a server's line.
 func (t *Transcript) ReplyStep(at time.Time, line ftp.ServerLine, step dialogue.Step) {
 	if t.record == nil {
 		return
 	}
-	if step.TransferBegan { // by a command that is not known here
+	if step.TransferBegan { // by a command that this package does not know
 		t.record.TransferStarted(at, "(unknown command)", "")
 	}
 	if len(step.ToServer) > 0 {
@@ -215,7 +215,7 @@ func lastLine(lines []byte) []byte {
 	return lines[bytes.LastIndexByte(lines, '\n')+1:]
 }
 
-// printable returns a line as text, whatever a peer put into it.
+// printable returns a line with its unprintable characters replaced.
 func printable(line []byte) string {
 	if utf8.Valid(line) {
 		return string(line)
@@ -231,8 +231,8 @@ func (t *Transcript) Opened(at time.Time, data dataplane.Data, hole pinhole.Pinh
 	})
 }
 
-// otherHost returns the host that the server's 227 names, where that is not the one that a passive pinhole
-// leads to; not valid: it is.
+// otherHost returns the host that the server's 227 names if it differs from the target of a passive pinhole;
+// else an invalid address.
 func (t *Transcript) otherHost(hole pinhole.Pinhole) netip.Addr {
 	text, is227 := strings.CutPrefix(t.reply, "227")
 	if !is227 || hole.Active {
@@ -245,7 +245,7 @@ func (t *Transcript) otherHost(hole pinhole.Pinhole) netip.Addr {
 	return named.Addr()
 }
 
-// Bridged records a data connection that the gateway opens to both ends.
+// Bridged records a data connection for which the gateway connects to both ends.
 func (t *Transcript) Bridged(at time.Time, data dataplane.Data, b pinhole.Bridge) {
 	t.agreed(at, data, b.TLS, sessions.Data{
 		From: b.Client.Target.Addr(), Target: b.Server.Target, SourceIP: b.Server.SourceIP,
@@ -271,7 +271,8 @@ func (t *Transcript) agreed(at time.Time, data dataplane.Data, on pinhole.TLSLeg
 // Declined records that the server refused a transfer's command, and left the data connection for the next.
 func (t *Transcript) Declined() { t.record.TransferDeclined(t.reply) }
 
-// Finished records how a transfer ended. why is the reason where it is not complete; nil: as the server says.
+// Finished records how a transfer ended. why is the reason if it is incomplete; nil: the server's reply says
+// it.
 func (t *Transcript) Finished(complete bool, why *verdict.Fault) {
 	t.record.TransferFinished(complete, t.reply, why)
 }

@@ -65,7 +65,7 @@ func TestTranscript(t *testing.T) {
 	}
 }
 
-// While several commands await their replies, each is told as what it answers: a secret stays one, and the
+// While several commands await their replies, each is recorded with its command: a secret stays one, and the
 // answer to another command is shown.
 func TestTranscriptOfSeveralCommands(t *testing.T) {
 	sessionLog := sessions.New(time.Now())
@@ -107,7 +107,7 @@ func TestTranscriptOfSeveralCommands(t *testing.T) {
 	}
 }
 
-// The gateway's own lines are told where they differ from what the ends said.
+// The gateway's own lines are recorded if they differ from those of the ends.
 func TestTranscriptSteps(t *testing.T) {
 	sessionLog := sessions.New(time.Now())
 	record := sessionLog.Begin(sessions.Start{})

@@ -17,16 +17,15 @@ const (
 	// checkDialTime is how long a server may take to accept the connection of a check. A forward may ask for
 	// less.
 	checkDialTime = 5 * time.Second
-	// quitTime is how long it may take to say goodbye.
+	// quitTime is how long QUIT and its answer may take.
 	quitTime = 2 * time.Second
 )
 
-// Check asks a forward's server whether it answers: it connects, reads the greeting, begins TLS if the
-// forward has TLS with the server, and says QUIT. It never logs in. The result is nil if the server answers,
-// else why not. ctx must have a deadline.
+// Check tests whether a forward's server answers: it connects, reads the greeting, begins TLS if the forward
+// has TLS with the server, and sends QUIT. It never logs in. It returns nil if the server answers, else why
+// not. ctx must have a deadline.
 //
-// Nobody here reads the sessions of a forward with tracking none. Its server may begin with TLS, and then it
-// waits for the client: a connection is answer enough.
+// With tracking none, a connection is enough: the server may begin with TLS, and then waits for the client.
 func Check(ctx context.Context, dial DialFunc, f forward.Resolved, keys Keys) *finding.Finding {
 	var control *tls.Config
 	if f.TLS.Server != forward.ServerTLSOff {
@@ -61,9 +60,9 @@ func Check(ctx context.Context, dial DialFunc, f forward.Resolved, keys Keys) *f
 	return &finding.Finding{Forward: f.Name, Text: no.Reason, Remedy: no.Remedy}
 }
 
-// quit ends the session in order, so that the server's log has nothing unusual.
+// quit ends the session with QUIT, so that the server logs nothing unusual.
 func quit(s *serverTLSSetup) {
 	late := time.AfterFunc(quitTime, s.conn.Interrupt)
 	defer late.Stop()
-	_, _ = s.ask("QUIT") // it has answered what was asked
+	_, _ = s.ask("QUIT") // the check is done
 }

@@ -101,7 +101,7 @@ func TestCheck(t *testing.T) {
 		"not FTP": {script: []string{"SSH-2.0-OpenSSH_9.2\r\n"},
 			want: "the server's answer is not FTP; see what " +
 				"listens there: a server that begins with TLS (port 990) wants tls.server = \"implicit\""},
-		"closes": {want: "the server has closed the connection; its own log says why", script: []string{}},
+		"closes": {want: "the server closed the connection; its own log says why", script: []string{}},
 		"TLS": {tls: forward.ServerTLSRequired, keys: trusting,
 			script: []string{"220 hello\r\n", "234 go on\r\n", "TLS"}, heard: "AUTH TLS, QUIT"},
 		"begins with TLS": {tls: forward.ServerTLSImplicit, keys: trusting,

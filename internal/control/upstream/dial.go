@@ -1,5 +1,5 @@
 // Package upstream reaches the server of a forward for a session: it connects to one of the server's
-// addresses and, where the forward wants it, begins TLS before the client's dialogue begins.
+// addresses and, if the forward asks for it, begins TLS before the client's dialogue.
 package upstream
 
 import (
@@ -22,7 +22,7 @@ import (
 // section 5 recommends 250 ms).
 const attemptDelay = 250 * time.Millisecond
 
-// errNotTried is the error of an address that was not tried.
+// errNotTried is the error for an address that was not tried.
 var errNotTried = errors.New("not tried: the time was up")
 
 // DialFunc connects to one address. The connection is a *net.TCPConn.
@@ -43,8 +43,8 @@ func Dial(ctx context.Context, dial DialFunc, f forward.Resolved, client netip.A
 	return c.(*net.TCPConn), nil
 }
 
-// DialTCP connects with keep-alive on; the kernel chooses our address and port. Somebody may listen at that
-// port all the same (SO_REUSEADDR): it may be one of a passthrough's ports, at the same address.
+// DialTCP connects with keep-alive on; the kernel chooses our address and port. A listener may still bind
+// that port (SO_REUSEADDR): it may be one of a passthrough's ports, at the same address.
 func DialTCP(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
 		var inner error
@@ -124,8 +124,8 @@ func addresses(f forward.Resolved, client netip.Addr) []netip.AddrPort {
 }
 
 // dialFirst connects to the first address that answers. It tries the next one attemptDelay after the one
-// before, or at once where that failed (RFC 8305 section 5). The first success cancels the others. The error
-// is an unreachable. dialFirst returns when every attempt has ended.
+// before, or at once if that failed (RFC 8305 section 5). The first success cancels the others. The error is
+// an unreachable. dialFirst returns after every attempt has ended.
 func dialFirst(ctx context.Context, dial DialFunc, to []netip.AddrPort) (net.Conn, error) {
 	if len(to) == 1 {
 		c, err := dial(ctx, to[0])

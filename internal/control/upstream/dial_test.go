@@ -63,7 +63,7 @@ type behaviour struct {
 	err   error
 }
 
-// fakeNet answers dials as told, and keeps when each began and what was connected.
+// fakeNet answers dials as the test sets it, and records when each began and its connections.
 type fakeNet struct {
 	mu    sync.Mutex
 	began time.Time

@@ -23,25 +23,25 @@ type Keys interface {
 	// ForServer returns the TLS client for a control connection and for its data connections; they share
 	// what may be resumed.
 	ForServer(f forward.Forward) (control, data *tls.Config, err error)
-	// Explain says why TLS was not agreed upon, in words for a client without anything that the peer sent,
-	// and what the operator can do about it.
+	// Explain returns why TLS failed, in words for a client without any text of the peer's, and what the
+	// operator can do about it.
 	Explain(err error) (reason, remedy string)
 }
 
-// ServerSetup is a control connection to a server after AUTH, PBSZ and PROT. The client hears its greeting.
+// ServerSetup is a control connection to a server after AUTH, PBSZ and PROT. Its greeting is for the client.
 type ServerSetup struct {
 	Lines    *ftp.LineReader
-	Greeting []byte      // as it came, with its line ends
-	Data     *tls.Config // for data connections; nil: they are in clear
+	Greeting []byte      // as received, with its line ends
+	Data     *tls.Config // of data connections; nil: they are in clear
 }
 
 // Error says why the gateway cannot speak TLS with a server. Its Refusal has the words for the client.
 type Error struct {
 	verdict.Refusal
-	Err error // nil: the server said no
+	Err error // nil: the server refused
 }
 
-// Error returns the cause, or what the client is told if there is none.
+// Error returns the cause, or the client's text if there is none.
 func (e *Error) Error() string {
 	if e.Err == nil {
 		return e.Reason
@@ -52,9 +52,9 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// BeginTLS begins TLS with a server by AUTH, PBSZ and PROT (RFC 4217 section 4), before anything that is
-// worth reading is said. It never falls back to plain text. It waits for the forward's login time at most.
-// The error is an *Error, or one of Keys. A greeting that is a no is one, too.
+// BeginTLS begins TLS with a server by AUTH, PBSZ and PROT (RFC 4217 section 4), before any login or file
+// name is sent. It never falls back to plain text. It waits at most for the forward's login time. The error
+// is an *Error, also after a negative greeting, or an error of Keys.
 func BeginTLS(ctx context.Context, c *conn.Control, f forward.Resolved, keys Keys) (*ServerSetup, error) {
 	control, data, err := keys.ForServer(f.Forward)
 	if err != nil {
@@ -84,10 +84,10 @@ type serverTLSSetup struct {
 	conn      *conn.Control
 	lines     *ftp.LineReader
 	keys      Keys
-	handshake time.Duration // as long as for the connection: it is some round trips more
+	handshake time.Duration // as long as for the connection
 }
 
-// begin encrypts the connection, agrees upon data connections, and returns the server's greeting.
+// begin encrypts the connection, negotiates PROT, and returns the server's greeting.
 func (s *serverTLSSetup) begin(control *tls.Config, t forward.TLS) (greeting []byte, err error) {
 	if greeting, err = s.greet(control, t.Server); err != nil {
 		return nil, err
@@ -95,8 +95,8 @@ func (s *serverTLSSetup) begin(control *tls.Config, t forward.TLS) (greeting []b
 	return greeting, s.protect(t)
 }
 
-// greet reads the server's greeting, which must be a yes, and encrypts the connection before it, behind it or
-// not at all.
+// greet reads the server's greeting, which must be positive, and encrypts the connection before it, after it
+// or not at all.
 func (s *serverTLSSetup) greet(control *tls.Config, t forward.ServerTLS) (greeting []byte, err error) {
 	if t == forward.ServerTLSImplicit {
 		if err := s.encrypt(control); err != nil {
@@ -131,13 +131,13 @@ func (s *serverTLSSetup) greet(control *tls.Config, t forward.ServerTLS) (greeti
 	return greeting, nil
 }
 
-// refused is the error for a server that said no.
+// refused returns the error for a negative reply.
 func refused(kind verdict.RefusalKind, code verdict.Code, reason, remedy string, answer int) *Error {
 	remedy = fmt.Sprintf(remedy, answer)
 	return &Error{Refusal: verdict.Refusal{Kind: kind, Code: code, Reason: reason, Remedy: remedy}}
 }
 
-// protect agrees upon whether data connections are TLS.
+// protect negotiates whether data connections use TLS.
 func (s *serverTLSSetup) protect(t forward.TLS) error {
 	prot := "PROT P"
 	if t.ServerDataClear {
@@ -163,7 +163,7 @@ func (s *serverTLSSetup) protect(t forward.TLS) error {
 			"or give the forward server_data = \"clear\"", code)
 }
 
-// encrypt does the handshake. It drops what the server sent in plain text behind its yes.
+// encrypt does the handshake. It drops what the server sent in plain text after its positive reply.
 func (s *serverTLSSetup) encrypt(control *tls.Config) error {
 	late := time.AfterFunc(s.handshake, s.conn.Interrupt)
 	defer late.Stop()
@@ -174,7 +174,7 @@ func (s *serverTLSSetup) encrypt(control *tls.Config) error {
 	return nil
 }
 
-// noTLS is the error for a handshake that failed.
+// noTLS returns the error for a failed handshake.
 func (s *serverTLSSetup) noTLS(err error) *Error {
 	reason, remedy := s.keys.Explain(err)
 	return &Error{Err: err, Refusal: verdict.Refusal{
@@ -192,7 +192,7 @@ func (s *serverTLSSetup) ask(command string) (code int, err error) {
 	return reply.Code, err
 }
 
-// reply reads an answer. It skips those that only ask for patience (1yz).
+// reply reads an answer. It skips preliminary replies (1yz).
 func (s *serverTLSSetup) reply() (ftp.Reply, error) {
 	for {
 		reply, err := ftp.ReadReply(s.lines, &ftp.ReplyScanner{})
@@ -205,7 +205,7 @@ func (s *serverTLSSetup) reply() (ftp.Reply, error) {
 	}
 }
 
-// replyError is the error for a server that answers no more, or not in FTP.
+// replyError returns the error for a server that does not answer, or not in FTP.
 func (s *serverTLSSetup) replyError(err error) *Error {
 	remote, isRemote := errors.AsType[*net.OpError](err)
 	if isRemote && remote.Op == "remote error" { // TLS 1.3: the server refuses our certificate only now

@@ -8,7 +8,7 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// command takes a client's line.
+// command handles a client's line.
 func (d *Dialogue) command(s *Step, line ftp.ClientLine) {
 	options := refuseOptions(s, line.Telnet)
 	switch {
@@ -21,7 +21,7 @@ func (d *Dialogue) command(s *Step, line ftp.ClientLine) {
 	case line.Command.Verb == "":
 		s.refuse(verdict.RefusedLine, 500, "not an FTP command")
 	case !d.handle(s, line):
-		if ftp.IsUrgent(line.Command.Verb) && !options { // servers differ in what they read there
+		if ftp.IsUrgent(line.Command.Verb) && !options { // servers read it differently
 			s.ToServer = append(s.ToServer, line.Telnet...)
 			s.Urgent = len(line.Telnet)
 		}
@@ -49,7 +49,7 @@ func refuseOptions(s *Step, telnet []byte) (options bool) {
 	return options
 }
 
-// handle handles the commands that do not simply go to the server; false: this is not one of them.
+// handle handles the commands that are not simply forwarded; false: this is not one of them.
 func (d *Dialogue) handle(s *Step, line ftp.ClientLine) bool {
 	c := line.Command
 	if d.refuseClear(s, c.Verb) {
@@ -85,8 +85,8 @@ func (d *Dialogue) handle(s *Step, line ftp.ClientLine) bool {
 	return true
 }
 
-// forward passes a command on to the server, byte for byte. A transfer that has no data connection goes
-// there too: the server says so, or waits for a negotiation that follows.
+// forward forwards a command to the server, byte for byte, also a transfer command without a data connection:
+// the server refuses it, or waits for a negotiation.
 func (d *Dialogue) forward(s *Step, line ftp.ClientLine) {
 	transfer := slices.Contains(transfers, line.Command.Verb)
 	if transfer && !d.loggedIn {
@@ -112,7 +112,7 @@ func (d *Dialogue) forwardLine(s *Step, line ftp.ClientLine) *request {
 	return r
 }
 
-// useData gives a transfer the data connection that is agreed upon, which serves one transfer.
+// useData gives a transfer the negotiated data connection, which serves one transfer.
 func (d *Dialogue) useData(s *Step, transfer *request) {
 	if s.Action = Use; d.bridge != nil {
 		s.Action, s.Bridge = Bridge, d.bridge

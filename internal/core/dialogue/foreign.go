@@ -8,9 +8,9 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// refuseForeign ends a session whose client speaks another protocol: somebody may use a browser to send FTP's
-// commands in the text of its requests (ALPACA, NAT slipstreaming), and a line that the server would refuse
-// tells it. False: the line may be FTP.
+// refuseForeign ends a session whose client speaks another protocol; false: the line may be FTP. An attacker
+// may make a browser send FTP commands in the text of its requests (ALPACA, NAT slipstreaming), and the first
+// line of such a request shows it.
 func (d *Dialogue) refuseForeign(s *Step, line ftp.ClientLine) bool {
 	switch {
 	case isHTTP(line):
@@ -25,14 +25,14 @@ func (d *Dialogue) refuseForeign(s *Step, line ftp.ClientLine) bool {
 	return true
 }
 
-// httpMethods are what requests begin with (RFC 9110 section 9, RFC 5789, RFC 4918 section 9.1), and what
-// HTTP/2 begins with (RFC 9113 section 3.4). None is a command of FTP.
+// httpMethods are the words with which requests begin (RFC 9110 section 9, RFC 5789, RFC 4918 section 9.1),
+// and what HTTP/2 begins with (RFC 9113 section 3.4). None is a command of FTP.
 var httpMethods = []string{
 	"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PRI", "PROPFIND", "PUT", "TRACE",
 }
 
 // isHTTP reports whether a line is the first one of an HTTP request (RFC 9112 section 3), or its header Host,
-// which every browser sends. FTP's HOST has no colon. GET alone passes: a person may have typed it.
+// which every browser sends. FTP's HOST has no colon. GET alone is allowed: a person may have typed it.
 func isHTTP(line ftp.ClientLine) bool {
 	c := line.Command
 	if c.Verb == "" {
@@ -44,7 +44,7 @@ func isHTTP(line ftp.ClientLine) bool {
 	return found && len(rest) > 0 && '0' <= rest[0] && rest[0] <= '9' && slices.Contains(httpMethods, c.Verb)
 }
 
-// isSSH reports whether a line is what an SSH client begins with (RFC 4253 section 4.2).
+// isSSH reports whether a line is the first one of an SSH client (RFC 4253 section 4.2).
 func isSSH(text []byte) bool {
 	rest, found := bytes.CutPrefix(text, []byte("SSH-"))
 	return found && len(rest) > 0 && '0' <= rest[0] && rest[0] <= '9'

@@ -150,7 +150,7 @@ func (h *harness) announced(s Step) {
 // openedPort is where pinholes are.
 const openedPort = 49_999
 
-// take does a step's effects and looks at its lines. What goes to the server is the client's line, or a
+// take applies a step's effects and checks its lines. What goes to the server is the client's line, or a
 // command that negotiates.
 func (h *harness) take(s Step, line []byte) {
 	h.t.Helper()
@@ -211,7 +211,7 @@ func (h *harness) take(s Step, line []byte) {
 	h.ended = s.End || s.Transition == Passthrough
 }
 
-// sent looks at what a step sends to either side, and at the commands under way.
+// sent checks the lines that a step sends to either side, and the commands under way.
 func (h *harness) sent(s Step, line []byte) {
 	h.t.Helper()
 	toClient := s.ToClient

@@ -4,16 +4,17 @@ import (
 	"ftpgate/internal/core/ftp"
 )
 
-// heldReply is a reply that ends a transfer, until it is complete: another may have to take its place.
+// heldReply is a reply that ends a transfer. It is held until it is complete, because another reply may have
+// to replace it.
 type heldReply struct {
 	lines      []byte
-	partlySent bool // lines of the reply were passed on: nothing takes its place any more
+	partlySent bool // lines of the reply were sent: it cannot be replaced any more
 }
 
-// maxHeldBack is how much is kept, in bytes.
+// maxHeldBack is the limit of a held reply, in bytes.
 const maxHeldBack = 16 << 10
 
-// holdBack keeps a line of a transfer's last reply; one that is longer passes on as it comes.
+// holdBack keeps a line of a transfer's last reply; a longer reply is forwarded as it arrives.
 func (d *Dialogue) holdBack(s *Step, line ftp.ServerLine) {
 	if !d.held.partlySent && d.hold(line) {
 		return
@@ -22,7 +23,7 @@ func (d *Dialogue) holdBack(s *Step, line ftp.ServerLine) {
 	d.held.partlySent = true
 }
 
-// hold keeps a line of the reply under way; false: there is no room for it.
+// hold keeps a line of the reply under way; false: the reply is too long.
 func (d *Dialogue) hold(line ftp.ServerLine) bool {
 	if len(d.held.lines)+len(line.Text) >= maxHeldBack {
 		return false

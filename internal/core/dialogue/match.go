@@ -1,8 +1,8 @@
 package dialogue
 
-// match returns the command that a reply with this code answers; nil: nobody asked for it.
+// match returns the command that a reply with this code answers; nil: the reply is unsolicited.
 func (q *queue) match(code int) *request {
-	if code == 227 || code == 229 { // the answer to a negotiation, or a reply that does not fit
+	if code == 227 || code == 229 { // the answer to a negotiation, or a mismatch
 		return q.matchPassive()
 	}
 	if t := q.transfer(); t != nil {
@@ -42,12 +42,11 @@ func (q *queue) match(code int) *request {
 }
 
 // mayWait reports whether a command may become optional, because a reply may have been its answer or another
-// one's. A login may: while it is in doubt (doubtfulLogin), the answers that a login gets go to it, so that
-// none counts for less. Negotiations and transfers are sent after a login only.
+// one's. A login may: while it is in doubt (doubtfulLogin), it gets all answers that fit a login, so that
+// none is missed. Negotiations and transfers are sent only after a login.
 func mayWait(verb string) bool { return !binding(verb) || isLogin(verb) }
 
-// isLoginAnswer reports whether a reply with this code is the answer to a login that is in doubt, whatever
-// else it may answer.
+// isLoginAnswer reports whether a reply with this code counts as the answer to a login that is in doubt.
 func isLoginAnswer(code int, verb string) bool {
 	return code/10 == 23 || code/10 == 33 && verb == "USER" || code >= 400 && code/10 != 50
 }
@@ -59,9 +58,9 @@ func (q *queue) optionalFor(code int) *request {
 	})
 }
 
-// canAnswer reports whether a reply with this code can be the answer to a command, where an optional one may
-// be meant as well. It is strict where a wrong guess would let a client be logged in whose password is wrong,
-// or hide from the gateway that it was. 202 is also an answer to ALLO.
+// canAnswer reports whether a reply with this code can be the answer to a command, although it may also
+// answer an optional one. It is strict where a wrong guess would count a failed login as a success, or miss a
+// success. 202 is also an answer to ALLO.
 func canAnswer(code int, verb string) bool {
 	switch verb {
 	case "PASV", "EPSV":
@@ -74,8 +73,8 @@ func canAnswer(code int, verb string) bool {
 	return true
 }
 
-// matchPassive returns the command that a 227 or 229 answers: the negotiation that is pending, or a command
-// whose answer it cannot be, but never an optional one.
+// matchPassive returns the command that a 227 or 229 answers: the pending negotiation, else the next command,
+// which it does not fit, but never an optional one.
 func (q *queue) matchPassive() *request {
 	if r := q.find(func(r *request) bool { return Negotiates(r.verb) }); r != nil {
 		return r
@@ -119,7 +118,7 @@ func (q *queue) matchInTransfer(t *request, code int) *request {
 	return next
 }
 
-// matchAbort is match while the transfer t is under way, and behind it an ABOR is next.
+// matchAbort is match while the transfer t is under way, and the next command after it is ABOR.
 func (q *queue) matchAbort(t, abort *request, code int) *request {
 	later := q.find(func(r *request) bool { return !r.optional && !r.transfer && r.number > abort.number })
 	switch {
@@ -128,13 +127,13 @@ func (q *queue) matchAbort(t, abort *request, code int) *request {
 	case later == nil || !t.started:
 		return t
 	case code == 250 && answersWith250(later.verb), !endsTransfer(code, true):
-		return later // the server has said all it says about the transfer and ABOR
+		return later // the server sends nothing more about the transfer and ABOR
 	}
 	return t
 }
 
-// endsTransfer reports whether a final reply with this code ends a transfer, rather than another command that
-// waits for its reply too: see RFC 959 section 5.4.
+// endsTransfer reports whether a final reply with this code ends a transfer rather than another waiting
+// command (RFC 959 section 5.4).
 func endsTransfer(code int, started bool) bool {
 	switch code {
 	case 225, 226, 250, 421, 425, 426, 451, 452, 551, 552:
@@ -157,7 +156,7 @@ func (q *queue) optionalWith(verb string) *request {
 	return q.find(func(r *request) bool { return r.optional && r.verb == verb })
 }
 
-// secondAnswer returns the optional ABOR whose answer a 225 or 226 is; nil: there is none.
+// secondAnswer returns the optional ABOR that a 225 or 226 answers; nil: there is none.
 func (q *queue) secondAnswer() *request {
 	return q.find(func(r *request) bool { return r.optional && r.verb == "ABOR" && !r.overtaken })
 }

@@ -11,25 +11,25 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// negotiation is the data connection that client and server are agreeing upon.
+// negotiation is the data connection that client and server are negotiating.
 type negotiation struct {
 	sentVerb     string         // the verb that the server was sent; the client's may be another
 	retried      bool           // the server was asked with the other verb, too
 	asksAll      bool           // the client's command is EPSV ALL
-	asksElse     bool           // it asks for something else than a port: only the server can answer it
-	prefers      string         // PASV or EPSV, if this server turned out to know only that one
-	noEPRT       bool           // this server turned out to know PORT and not EPRT
+	asksElse     bool           // it asks for something other than a port: only the server can answer it
+	prefers      string         // PASV or EPSV, if this server knows only that one
+	noEPRT       bool           // this server knows PORT and not EPRT
 	clientListen netip.AddrPort // active mode: where the client listens
 	portArg      netip.AddrPort // active mode: the pinhole, as PORT or EPRT names it to the server
 	offeredPort  uint16         // the port that a 227 or 229 under way names; 0: none
-	line         []byte         // the server's answer to PASV or EPSV, where it has one line of usual length
+	line         []byte         // the server's answer to PASV or EPSV, if it is one line of usual length
 	lineEnding   ftp.Ending     // of the answer's last line
 }
 
-// maxRewritten is the longest line of the server's, in bytes, in which only the numbers are rewritten.
+// maxRewritten is the longest server line in which only the numbers are rewritten, in bytes.
 const maxRewritten = 256
 
-// passive takes PASV and EPSV. A server of the client's family answers what the client asks, arguments
+// passive handles PASV and EPSV. A server of the client's address family gets them unchanged, arguments
 // included.
 func (d *Dialogue) passive(s *Step, c ftp.Command) {
 	switch {
@@ -48,8 +48,8 @@ func (d *Dialogue) passive(s *Step, c ftp.Command) {
 	}
 }
 
-// translateEPSV takes EPSV where the server has another family: its answer to an argument would not be about
-// the client's.
+// translateEPSV handles EPSV if the server has another address family: the server's answer to an argument
+// would be about the wrong family.
 func (d *Dialogue) translateEPSV(s *Step, c ftp.Command) {
 	how, err := ftp.ParseEPSV(bytes.Trim(c.Arg, " "))
 	switch _, family := errors.AsType[*ftp.FamilyError](err); {
@@ -60,7 +60,7 @@ func (d *Dialogue) translateEPSV(s *Step, c ftp.Command) {
 	case how == ftp.EPSVAll && d.translates():
 		// RFC 6384 section 6: a gateway that rewrites EPSV to PASV cannot accept the promise never to use
 		// PASV.
-		s.refuse(verdict.RefusedCommand, 504, "EPSV ALL is not for a connection that is translated")
+		s.refuse(verdict.RefusedCommand, 504, "EPSV ALL is not possible on a translated connection")
 	case how == ftp.EPSVAll:
 		d.epsvAll = true
 		s.say(200, "EPSV ALL: data connections by EPSV only from now on")
@@ -78,8 +78,8 @@ func (d *Dialogue) hasFamily(how ftp.EPSV) bool {
 func (d *Dialogue) translates() bool { return d.addrs.Client.Is6() && d.addrs.Server.Is4() }
 
 // askPassive asks the server for a port, by PASV or EPSV, whichever fits it; see askOtherwise. A command
-// whose argument asks for something else goes to the server as it is, and what was agreed upon stays until
-// the server names a port.
+// whose argument asks for something else goes to the server as it is, and the last negotiation stays valid
+// until the server names a port.
 func (d *Dialogue) askPassive(s *Step, c ftp.Command) {
 	d.sentVerb, d.retried, d.offeredPort = c.Verb, false, 0
 	d.asksAll, d.asksElse = d.passiveArgument(c)
@@ -107,8 +107,8 @@ func (d *Dialogue) askPassive(s *Step, c ftp.Command) {
 	s.send(ask)
 }
 
-// passiveArgument reports whether a command is EPSV ALL, and whether it is that or another PASV or EPSV that
-// does not simply ask for a port of the client's family.
+// passiveArgument reports whether a command is EPSV ALL, and whether it asks for something other than a port
+// of the client's family.
 func (d *Dialogue) passiveArgument(c ftp.Command) (isAll, isElse bool) {
 	argument := bytes.Trim(c.Arg, " ")
 	switch c.Verb {
@@ -128,19 +128,19 @@ func (d *Dialogue) drop(s *Step) {
 	s.Action = Close
 }
 
-// active takes PORT and EPRT: the client must name its own address, and no service's port.
+// active handles PORT and EPRT: the client must name its own address, and no service's port.
 func (d *Dialogue) active(s *Step, c ftp.Command) {
 	switch {
 	case !d.loggedIn:
 		s.refuse(verdict.RefusedNotLoggedIn, 530, "log in first")
 		return
 	case d.epsvAll && (!d.addrs.oneFamily() || d.config.ServerMode == forward.ServerModePassive):
-		// RFC 2428 section 4. Else the server hears the command, and refuses it.
+		// RFC 2428 section 4. Else the server gets the command, and refuses it.
 		s.refuse(verdict.RefusedCommand, 501, "%s is not allowed after EPSV ALL", c.Verb)
 		return
 	}
-	argument := bytes.Trim(c.Arg, " ") // some clients put two spaces, or one behind
-	if len(argument) == 0 {            // nobody can find an address in it: the server says so
+	argument := bytes.Trim(c.Arg, " ") // some clients send two spaces, or one at the end
+	if len(argument) == 0 {            // it has no address: the server refuses it
 		d.queue.add(c.Verb)
 		s.send(c)
 		return
@@ -159,11 +159,11 @@ func (d *Dialogue) active(s *Step, c ftp.Command) {
 		s.refuse(verdict.RefusedCommand, 501, "%s names no address and port", c.Verb)
 		return
 	case to.Addr() != d.addrs.Client:
-		s.refuse(verdict.RefusedAddress, 504, "data connections go to your own address, %s, only",
+		s.refuse(verdict.RefusedAddress, 504, "use your own address (%s) for data connections",
 			d.addrs.Client)
 		return
 	case to.Port() < forward.LowestDataPort:
-		s.refuse(verdict.RefusedPort, 504, "data connections go to ports from %d on only",
+		s.refuse(verdict.RefusedPort, 504, "data ports below %d are not allowed",
 			forward.LowestDataPort)
 		return
 	}
@@ -186,12 +186,12 @@ func (d *Dialogue) active(s *Step, c ftp.Command) {
 	}
 }
 
-// refuseFamily names the families that would do (RFC 2428 section 2).
+// refuseFamily names the supported families (RFC 2428 section 2).
 func (d *Dialogue) refuseFamily(s *Step) {
 	s.refuse(verdict.RefusedFamily, 522, "network protocol not supported, use (%s)", d.family())
 }
 
-// family returns the number of the client's family, as EPRT and EPSV write it.
+// family returns the number of the client's address family in EPRT and EPSV.
 func (d *Dialogue) family() string {
 	if d.addrs.Client.Is4() {
 		return ftp.FamilyIPv4
@@ -199,7 +199,7 @@ func (d *Dialogue) family() string {
 	return ftp.FamilyIPv6
 }
 
-// agree ends a negotiation by PASV or EPSV with success: a transfer may use the data connection.
+// agree completes a negotiation by PASV or EPSV: a transfer may use the data connection.
 func (d *Dialogue) agree() {
 	d.dataReady = true
 	if d.retried {
@@ -209,20 +209,20 @@ func (d *Dialogue) agree() {
 	d.answered()
 }
 
-// serveWaiting gives the data connection that is agreed upon to a transfer that waits for it: some servers
-// take STOR before PASV.
+// serveWaiting gives the negotiated data connection to a transfer that waits for it: some servers accept STOR
+// before PASV.
 func (d *Dialogue) serveWaiting(s *Step) {
 	t := d.queue.transfer()
 	if t == nil {
 		return
 	}
 	action := s.Action
-	if d.useData(s, t); s.Action == Use { // Arm comes first
+	if d.useData(s, t); s.Action == Use { // after Arm
 		s.Action = action
 	}
 }
 
-// askActive tells the server where to connect to.
+// askActive sends the server the address and port to connect to.
 func (d *Dialogue) askActive(s *Step, verb string, at netip.AddrPort) {
 	d.sentVerb, d.retried, d.portArg = verb, false, at
 	switch {
@@ -245,9 +245,9 @@ func (d *Dialogue) sendPort(s *Step) {
 	s.send(c)
 }
 
-// algs answers ALGS, with which a client asks what a gateway between IPv6 and IPv4 does (RFC 6384
-// section 11); false: the ends have one family, so this gateway is none. Then the command goes to the server
-// like any unknown one: the client may mean a gateway behind us.
+// algs answers ALGS, with which a client asks what a gateway between IPv6 and IPv4 translates (RFC 6384
+// section 11); false: both ends have one family. The command then goes to the server like any unknown one:
+// the client may mean a gateway behind us.
 func (d *Dialogue) algs(s *Step, c ftp.Command) bool {
 	if d.addrs.oneFamily() {
 		return false

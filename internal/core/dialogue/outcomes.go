@@ -9,8 +9,8 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// Opened takes where the pinhole is that the last step asked for. The step that it returns takes the place
-// of the last one.
+// Opened reports the address of the pinhole that the last step asked for. The step that it returns replaces
+// the last one.
 func (d *Dialogue) Opened(at netip.AddrPort) (s Step) {
 	s.ToClient = slices.Clone(d.last.toClient)
 	verb, same := d.queue.last().verb, d.queue.last().verb == d.sentVerb
@@ -25,13 +25,13 @@ func (d *Dialogue) Opened(at netip.AddrPort) (s Step) {
 	return d.returned(&s, d.last.code)
 }
 
-// Failed reports that the last step's action failed. The step that it returns takes the
-// place of the last one; it answers the client with text, if there is one. remedy is for the operator.
+// Failed reports that the last step's action failed. The step that it returns replaces the last one; it
+// answers the client with text, if there is one. remedy is for the operator.
 func (d *Dialogue) Failed(text, remedy string) (s Step) {
 	failed, passthrough := d.last.action, d.last.transition == Passthrough
 	byCommand := d.last.code == 0
 	if failed == Bridge && byCommand || failed == Open || failed == OpenPassthrough && !passthrough {
-		d.queue.dropLast() // the server gets no command; the answer to Open is ours
+		d.queue.dropLast() // the server gets no command: the gateway answers
 	} else if t := d.queue.transfer(); t != nil {
 		t.hasData = false // it waits on
 	}
@@ -52,7 +52,7 @@ func (d *Dialogue) Failed(text, remedy string) (s Step) {
 }
 
 // Broken reports that the data of the transfer that the last step ends was not delivered, and why. The step
-// that it returns takes the place of the last one: its reply says so, in place of the server's. A failure
+// that it returns replaces the last one: its reply gives the reason in place of the server's reply. A failure
 // with a text and no reply code leaves the server's reply; one without a text gets a 426.
 func (d *Dialogue) Broken(why pinhole.Failure) (s Step) {
 	if why.Reason == "" {
@@ -63,14 +63,14 @@ func (d *Dialogue) Broken(why pinhole.Failure) (s Step) {
 	if why.ReplyCode != 0 {
 		d.dataReady = false
 	}
-	if why.ReplyCode == 0 || d.last.partlySent { // then it is too late to take the reply's place
+	if why.ReplyCode == 0 || d.last.partlySent { // or it is too late to replace the reply
 		s.ToClient = slices.Clone(d.last.toClient)
 	}
 	return d.returned(&s, d.last.code)
 }
 
-// dataRefused reports whether a reply says that the data connection did not come about, or not as the server
-// wants it (RFC 959 section 4.2, RFC 2228 section 3, RFC 4217 section 10).
+// dataRefused reports whether a reply says that the data connection failed, or does not meet the server's
+// requirements (RFC 959 section 4.2, RFC 2228 section 3, RFC 4217 section 10).
 func dataRefused(code int) bool {
 	return code == 425 || code == 426 || code/10 == 52 || code/10 == 53
 }

@@ -11,8 +11,8 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// passiveReply takes a line of the answer to PASV or EPSV. It passes nothing on before the whole reply is
-// there: servers put the numbers on the first line or on the last.
+// passiveReply handles a line of the answer to PASV or EPSV. It forwards nothing before the reply is
+// complete: servers put the numbers on the first line or on the last.
 func (d *Dialogue) passiveReply(s *Step, line ftp.ServerLine) {
 	if line.First || line.Last {
 		if port := passivePort(line); port != 0 {
@@ -36,7 +36,7 @@ func (d *Dialogue) passiveReply(s *Step, line ftp.ServerLine) {
 	}
 }
 
-// passiveAnswered takes the end of the answer to PASV or EPSV.
+// passiveAnswered handles the complete answer to PASV or EPSV.
 func (d *Dialogue) passiveAnswered(s *Step, line ftp.ServerLine) {
 	r := *d.queue.answering()
 	switch {
@@ -52,8 +52,7 @@ func (d *Dialogue) passiveAnswered(s *Step, line ftp.ServerLine) {
 		d.namesNoPort(s, r, line)
 	case d.offeredPort < forward.LowestDataPort:
 		d.answered()
-		s.refuse(verdict.RefusedPort, 425, "the server offers port %d: data connections go to ports from "+
-			"%d on only",
+		s.refuse(verdict.RefusedPort, 425, "the server offers port %d: data ports below %d are not allowed",
 			d.offeredPort, forward.LowestDataPort)
 		s.Refusal.Code = verdict.CodeServerLowPort
 	case r.verb == "PORT" || r.verb == "EPRT":
@@ -80,14 +79,14 @@ func (d *Dialogue) passiveAnswered(s *Step, line ftp.ServerLine) {
 	}
 }
 
-// namesNoPort takes a 227 or 229 without a port. It passes where no client finds a port in it.
+// namesNoPort handles a 227 or 229 without a port. It forwards it only if no client can find a port in it.
 func (d *Dialogue) namesNoPort(s *Step, r request, line ftp.ServerLine) {
 	same := r.verb == d.sentVerb && line.Code == passiveCode(r.verb)
 	d.answered()
 	switch text := line.Text[min(len(line.Text), 4):]; {
 	case !same || !line.First:
 	case ftp.WithoutNumbers(text):
-		line.Ending = ftp.EndCRLF // a client that ends lines at CR LF only would read on, and find a port
+		line.Ending = ftp.EndCRLF // a client that ends lines only at CR LF would read on, and find a port
 		d.pass(s, line)
 		return
 	case line.Code == 229:
@@ -145,13 +144,13 @@ func (d *Dialogue) askOtherwise(s *Step) {
 	s.send(ftp.Command{Verb: d.sentVerb})
 }
 
-// usualOffer is how long most answers to PASV and EPSV are at most, in bytes.
+// usualOffer is the length that most answers to PASV and EPSV do not exceed, in bytes.
 const usualOffer = 64
 
-// appendOffer appends the answer to PASV or EPSV that names the gateway's port. Where the server was asked
-// the same, it is the server's line with other numbers. Where a client could find other numbers in that, or
-// would not find them (several lines, digits or parentheses in the words, a delimiter other than the bar), it
-// has the words of the RFCs.
+// appendOffer appends the answer to PASV or EPSV that names the gateway's port. If the server was asked by
+// the client's verb, this is the server's line with other numbers. If a client could find wrong numbers in
+// that line, or none (several lines, digits or parentheses in the text, a delimiter other than the bar), it
+// is the text of the RFCs.
 func (d *Dialogue) appendOffer(to []byte, verb string, same bool, port uint16) []byte {
 	code := passiveCode(verb)
 	to = append(strconv.AppendInt(slices.Grow(to, usualOffer), int64(code), 10), ' ')

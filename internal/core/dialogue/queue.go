@@ -9,28 +9,30 @@ import (
 // maxOutstanding is how many commands may wait for their replies. More wait in the client's own socket.
 const maxOutstanding = 16
 
-// queue holds the commands that were sent to the server and are not answered in full, in the order in which
-// they were sent. It decides which of them a reply answers, and which command may be sent now.
+// queue holds the commands that the server has not completely answered, in the order in which they were sent.
+// It decides which of them a reply answers, and which command may be sent now.
 //
-// Outside a transfer it has one command at a time, and maybe optional ones, which get one reply more or none:
+// Outside a transfer it has one command at a time, and perhaps optional ones, which get one more reply or
+// none:
 //
 //	ABOR?  PASV
 //
 // While a transfer is under way, other commands follow it, as on a direct connection. Servers answer them at
-// once, or one at a time when the transfer is over, so that the code of a reply has to say whose it is:
+// once, or one at a time when the transfer is over, so the code of a reply decides which command it answers:
 //
 //	RETR  NOOP  STAT  ABOR
 //	▲     ▲     ▲     └─ has no reply of its own if the server answers it with the transfer
 //	│     └─────┴─ in this order: 200, 211-213, 257, 550 ...
 //	└─ 1yz, 226, 425, 426 ...
 //
-// A wrong guess moves no line: replies are passed on in the order in which they come. It costs a line in the
-// session's record, or a transfer that ends one reply too early or too late for the gateway.
+// A wrong guess does not reorder lines: replies are forwarded in the order in which they arrive. It costs a
+// wrong line in the session's record, or a transfer that ends one reply too early or too late for the
+// gateway.
 type queue struct {
 	requests []request
 	sent     int  // how many commands the client has sent; the number of the last one
 	current  int  // the number of the command that the reply under way answers; noRequest: none
-	forgot   bool // an optional command was forgotten: its reply may be taken for a later one's
+	forgot   bool // an optional command was dropped: its reply may be mistaken for a later one's
 }
 
 // request is a command under way.
@@ -41,28 +43,28 @@ type request struct {
 	optional  bool   // it may have got its last reply: it blocks nothing
 	transfer  bool   // it uses a data connection, and the server has not ended it
 	started   bool   // a transfer: the server answered with 1yz
-	hasData   bool   // a transfer: the data connection is agreed upon
-	aborted   bool   // a transfer: the client sent ABOR behind it
-	glued     bool   // PASS without a space behind the verb: perhaps another command
-	overtaken bool   // an optional one: a later command was answered, before which this one's reply comes
+	hasData   bool   // a transfer: the data connection is negotiated
+	aborted   bool   // a transfer: the client sent ABOR after it
+	glued     bool   // PASS without a space after the verb: perhaps another command
+	overtaken bool   // an optional one: a later command was answered, so no reply to this one can follow
 }
 
 const (
 	greeting  = "(connect)" // stands for the command that the server's first reply answers
-	blankLine = ""          // is the verb of a line with nothing in it: some servers answer that
+	blankLine = ""          // is the verb of an empty line: some servers answer that
 	noRequest = -1
 )
 
 // transfers are the commands that use a data connection.
 var transfers = []string{"RETR", "STOR", "STOU", "APPE", "LIST", "NLST", "MLSD"}
 
-// Negotiates reports whether a command agrees upon a data connection.
+// Negotiates reports whether a command negotiates a data connection.
 func Negotiates(verb string) bool {
 	return verb == "PASV" || verb == "EPSV" || verb == "PORT" || verb == "EPRT"
 }
 
-// overtakes reports whether a command may go to the server while a transfer is under way: all do but those
-// that the gateway answers itself, those whose answer it must act on, and other transfers.
+// overtakes reports whether a command may go to the server while a transfer is under way: all but those that
+// the gateway answers itself, those whose answer it must act on, and other transfers.
 func overtakes(line ftp.ClientLine) bool {
 	switch line.Command.Verb {
 	case blankLine:
@@ -74,7 +76,7 @@ func overtakes(line ftp.ClientLine) bool {
 	return !slices.Contains(transfers, line.Command.Verb)
 }
 
-// binding reports whether the gateway must see the answer to a command before it goes on.
+// binding reports whether the gateway must see the answer to a command before the next command.
 func binding(verb string) bool {
 	switch verb {
 	case greeting, "USER", "PASS", "ACCT", "REIN", "AUTH":
@@ -83,7 +85,7 @@ func binding(verb string) bool {
 	return Negotiates(verb) || slices.Contains(transfers, verb)
 }
 
-// isLogin reports whether a command is one of a login.
+// isLogin reports whether a command belongs to a login.
 func isLogin(verb string) bool { return verb == "USER" || verb == "PASS" || verb == "ACCT" }
 
 // accepts reports whether a line can be sent now.
@@ -113,8 +115,8 @@ func (q *queue) accepts(line ftp.ClientLine) bool {
 	return overtakes(line)
 }
 
-// add takes a command that is sent. It forgets the oldest optional one where there are too many, but no
-// login: it needs another optional one before it to become one.
+// add appends a sent command. If there are too many, it drops the oldest optional one, but never a login: a
+// login becomes optional only behind another optional one.
 func (q *queue) add(verb string) *request {
 	if len(q.requests) == maxOutstanding {
 		oldest := slices.IndexFunc(q.requests, func(r request) bool { return r.optional && !isLogin(r.verb) })
@@ -125,7 +127,7 @@ func (q *queue) add(verb string) *request {
 			t.aborted = true
 		}
 	}
-	// Whose the next answer to ABOR is, nobody can tell while another ABOR may still get one.
+	// While another ABOR may still get an answer, the next one could belong to either.
 	optional := verb == blankLine || verb == "ABOR" && q.optionalWith(verb) != nil
 	q.requests = append(q.requests, request{verb: verb, number: q.sent, optional: optional})
 	return &q.requests[len(q.requests)-1]
@@ -134,7 +136,7 @@ func (q *queue) add(verb string) *request {
 // last returns the command that was sent last.
 func (q *queue) last() *request { return &q.requests[len(q.requests)-1] }
 
-// dropLast takes the last command back: it was not sent.
+// dropLast removes the last command, which was not sent.
 func (q *queue) dropLast() { q.requests = q.requests[:len(q.requests)-1] }
 
 // transfer returns the transfer under way; nil: there is none.
@@ -157,7 +159,7 @@ func (q *queue) doubtfulLogin() *request {
 	return q.find(func(r *request) bool { return r.optional && isLogin(r.verb) })
 }
 
-// abortBefore reports whether an ABOR before a command must still get an answer, or its transfer.
+// abortBefore reports whether an ABOR before a command, or its transfer, must still get an answer.
 func (q *queue) abortBefore(r request) bool {
 	abort := q.find(func(r *request) bool { return r.verb == "ABOR" && !r.optional })
 	return abort != nil && abort.number < r.number
@@ -186,7 +188,7 @@ func (q *queue) answering() *request {
 	return q.find(func(r *request) bool { return r.number == q.current })
 }
 
-// begin takes the beginning of a reply.
+// begin handles the beginning of a reply.
 func (q *queue) begin(code int) {
 	q.current = noRequest
 	if r := q.match(code); r != nil {
@@ -194,7 +196,7 @@ func (q *queue) begin(code int) {
 	}
 }
 
-// answered takes the last reply to the command that the reply under way answers.
+// answered removes the command that the reply under way answers: this is its last reply.
 func (q *queue) answered() {
 	i := slices.IndexFunc(q.requests, func(r request) bool { return r.number == q.current })
 	if i < 0 {
@@ -212,8 +214,8 @@ func (q *queue) answered() {
 	q.requests = append(before, q.requests[i+1:]...)
 }
 
-// abandonTransfer makes a transfer and its ABOR optional: the server ended them without a word, or with a 1yz
-// (pure-ftpd does), and may still send a reply to them.
+// abandonTransfer makes a transfer and its ABOR optional: the server ended them without a reply, or with a
+// 1yz (pure-ftpd does), and may still reply to them.
 func (q *queue) abandonTransfer() {
 	t := q.transfer()
 	t.verb, t.transfer, t.optional = "ABOR", false, true

@@ -16,10 +16,10 @@ var (
 	tlsFeatures    = []string{"AUTH", "CCC", "PBSZ", "PROT"}
 )
 
-// maxUnexpected is how many replies that nobody asked for may come in a row. Each is a line in the log.
+// maxUnexpected is how many unsolicited replies in a row are accepted. Each is a line in the log.
 const maxUnexpected = 16
 
-// reply takes a server's line.
+// reply handles a server's line.
 func (d *Dialogue) reply(s *Step, line ftp.ServerLine) {
 	if line.Code == 0 {
 		d.lineWithoutCode(s, line)
@@ -67,8 +67,7 @@ func (d *Dialogue) answered() {
 	d.queue.answered()
 }
 
-// unexpectedReply drops a reply that answers nothing. Only a 421 may come at any time: the server is about to
-// close.
+// unexpectedReply drops an unsolicited reply. Only a 421 is valid at any time: the server is about to close.
 func (d *Dialogue) unexpectedReply(s *Step, line ftp.ServerLine) {
 	if line.Code == 421 {
 		d.serverClosing = true
@@ -83,7 +82,7 @@ func (d *Dialogue) unexpectedReply(s *Step, line ftp.ServerLine) {
 	default:
 		d.unexpected++
 		s.Refusal.Kind, s.Refusal.Reason = verdict.RefusedUnaskedReply,
-			"the server sent a reply that nobody asked for"
+			"the server sent an unsolicited reply"
 	}
 }
 
@@ -99,16 +98,16 @@ func (d *Dialogue) misfit(s *Step, r request, line ftp.ServerLine) {
 	s.refuse(verdict.RefusedBadReply, 451, "the server's answer does not fit the command")
 }
 
-// pass hands a server's line to the client, behind those that were held back.
+// pass forwards a server's line to the client, after the lines that were held back.
 func (d *Dialogue) pass(s *Step, line ftp.ServerLine) {
 	s.ToClient = appendLine(append(s.ToClient, d.held.lines...), line)
 	d.held.lines = nil
 }
 
 // appendLine appends a server's line, with a question mark for each CR in it: some clients would take a CR
-// for the line's end. A line within a reply that looks like a 227 or a 229 gets a space in front (RFC 959
-// section 4.2): there are clients that see the reply's end before it, and would take it for the next PASV's
-// answer.
+// for the line's end. A line within a reply that resembles a 227 or a 229 gets a leading space (RFC 959
+// section 4.2): some clients see the reply's end too early, and would take the line for the answer to the
+// next PASV.
 func appendLine(to []byte, line ftp.ServerLine) []byte {
 	to = slices.Grow(to, len(line.Text)+3)
 	if !line.First && !line.Last && (bytes.HasPrefix(line.Text, []byte("227")) ||
@@ -127,7 +126,7 @@ func appendLine(to []byte, line ftp.ServerLine) []byte {
 	return endLine(to, line.Ending)
 }
 
-// endLine ends a line as the server has ended it. One that the end of the stream has cut off ends with CR LF.
+// endLine ends a line as the server ended it, and a line that the end of the stream cut off with CR LF.
 func endLine(to []byte, ending ftp.Ending) []byte {
 	if ending == ftp.EndLF {
 		return append(to, '\n')
@@ -136,7 +135,7 @@ func endLine(to []byte, ending ftp.Ending) []byte {
 }
 
 // hidden reports whether a line of FEAT's reply names an extension that does not work here. Servers write a
-// feature with one space in front, with none, and behind the code; some on the first or the last line.
+// feature with one leading space, with none, or after the code; some on the first or the last line.
 func (d *Dialogue) hidden(text []byte) bool {
 	line := text
 	if bytes.HasPrefix(text, []byte("211 ")) || bytes.HasPrefix(text, []byte("211-")) {
@@ -147,7 +146,7 @@ func (d *Dialogue) hidden(text []byte) bool {
 	return slices.Contains(hiddenFeatures, word) || !d.passesThrough() && slices.Contains(tlsFeatures, word)
 }
 
-// replyEnds takes the end of a reply that was passed on: what it means for the session.
+// replyEnds applies a complete reply to the session.
 func (d *Dialogue) replyEnds(s *Step, r request, line ftp.ServerLine) {
 	switch {
 	case !line.Last:
@@ -171,7 +170,7 @@ func (d *Dialogue) replyEnds(s *Step, r request, line ftp.ServerLine) {
 		d.authReply(s, code)
 	case r.verb == "QUIT" && code/100 == 2:
 		d.quit = true
-	case r.verb == "ABOR" && !r.optional && !d.InTransfer(): // what was agreed upon before it
+	case r.verb == "ABOR" && !r.optional && !d.InTransfer(): // it drops the negotiation before it
 		d.drop(s)
 	}
 	if d.InTransfer() && d.queue.abortBefore(r) && !r.transfer && r.verb != "QUIT" {
@@ -182,11 +181,11 @@ func (d *Dialogue) replyEnds(s *Step, r request, line ftp.ServerLine) {
 	}
 }
 
-// preliminary takes a 1yz: a transfer starts, or another command has another reply to come, or not.
+// preliminary handles a 1yz: a transfer starts, or another command may get a further reply.
 func (d *Dialogue) preliminary(s *Step, code int) {
 	r := d.queue.answering()
 	switch {
-	case r.transfer && r.started && r.aborted: // pure-ftpd's last word, where a client ends data itself
+	case r.transfer && r.started && r.aborted: // pure-ftpd's last reply if a client ends the data itself
 		d.abandonTransfer(s)
 	case r.transfer:
 		r.started = true
@@ -198,16 +197,15 @@ func (d *Dialogue) preliminary(s *Step, code int) {
 	}
 }
 
-// abandonTransfer ends a transfer, and its ABOR, about which the server says nothing more.
+// abandonTransfer ends a transfer and its ABOR if the server may send no further reply to them.
 func (d *Dialogue) abandonTransfer(s *Step) {
 	d.queue.abandonTransfer()
 	s.Aborted, s.Action = true, Fail
 }
 
-// transferEnds takes the last reply of a transfer. Where the server refused the command, what was agreed upon
-// serves the next one, unless the data connection is why. The reply that a download is complete waits until
-// it is delivered, unless the client awaits other replies behind it, or the server did not say that data
-// comes.
+// transferEnds handles the last reply of a transfer. If the server refused the command, the next one may use
+// the negotiated data connection, unless that is the reason. The reply that a download is complete waits
+// until it is delivered, unless the client awaits other replies after it, or the server sent no 1yz.
 func (d *Dialogue) transferEnds(s *Step, r request, code int) {
 	s.Aborted = r.aborted
 	switch {
@@ -232,17 +230,18 @@ func (d *Dialogue) greeted(s *Step, code int) {
 	}
 }
 
-// login takes the answer to USER, PASS or ACCT.
+// login handles the answer to USER, PASS or ACCT.
 func (d *Dialogue) login(s *Step, r request, code int) {
-	if r.verb == "USER" && code/100 < 4 { // a server that refuses USER keeps the one before
+	if r.verb == "USER" && code/100 < 4 { // a server that refuses USER keeps the previous login
 		d.pendingUser = r.user
 	}
 	switch {
-	case r.glued && code/100 == 2 && code/10 != 23: // a command that the server knows, and we do not
+	// a command that the server knows and the gateway does not
+	case r.glued && code/100 == 2 && code/10 != 23:
 	case code/100 == 2:
 		d.loggedIn, d.user = true, d.pendingUser
 	case code/100 == 3:
-		if r.verb == "USER" { // RFC 959 section 4.1.1: it ends the login before
+		if r.verb == "USER" { // RFC 959 section 4.1.1: it ends the previous login
 			d.loggedIn = false
 		}
 	case code == 421 || code/10 == 50 && !d.queue.forgot: // the server did not try the password
@@ -260,7 +259,7 @@ func (d *Dialogue) login(s *Step, r request, code int) {
 	}
 }
 
-// activeReply takes a line of the answer to PORT or EPRT.
+// activeReply handles a line of the answer to PORT or EPRT.
 func (d *Dialogue) activeReply(s *Step, line ftp.ServerLine) {
 	code := line.Code
 	switch {
@@ -277,8 +276,8 @@ func (d *Dialogue) activeReply(s *Step, line ftp.ServerLine) {
 		return
 	}
 	verb := d.queue.answering().verb
-	same := verb == d.sentVerb && d.addrs.oneFamily() // the server answers what the client has asked
-	asked := d.sentVerb != ""                         // and the client has named an address
+	same := verb == d.sentVerb && d.addrs.oneFamily() // the server answers the client's own command
+	asked := d.sentVerb != ""                         // the client has named an address
 	d.answered()
 	if !asked {
 		d.pass(s, line)

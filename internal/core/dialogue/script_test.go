@@ -238,12 +238,12 @@ func input(t *testing.T, d *parsed, kind, rest string) Step {
 	return d.Opened(netip.MustParseAddrPort(rest))
 }
 
-// actionWords are the actions of which a script has the name alone.
+// actionWords are the actions that a script writes without arguments.
 var actionWords = map[Action]string{Arm: "arm", Use: "use", Finish: "finish", Complete: "complete",
 	Fail:    "fail",
 	Decline: "decline", Close: "close", PrepareTLS: "prepare"}
 
-// show writes what a step leads to as a script has it.
+// show writes a step in the form of a script.
 func show(s Step) []string {
 	var out []string
 	switch s.Action {

@@ -10,7 +10,7 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// protection is the encryption that client and gateway have agreed upon (RFC 2228 section 3, RFC 4217).
+// protection is the encryption that client and gateway have negotiated (RFC 2228 section 3, RFC 4217).
 type protection struct {
 	usedTLS   bool // this control connection has begun TLS; CCC does not undo that
 	encrypted bool // the control connection is TLS now
@@ -18,14 +18,14 @@ type protection struct {
 	private   bool // PROT P: the client's data connections are TLS
 }
 
-// implicit is the protection of a session that begins with TLS. Its data connections are TLS, too; a client
-// may send PBSZ and PROT P all the same.
+// implicit is the protection of a session that begins with TLS. Its data connections use TLS, too; a client
+// may still send PBSZ and PROT P.
 var implicit = protection{usedTLS: true, encrypted: true, sized: true, private: true}
 
 // terminates reports whether the gateway speaks TLS with the client.
 func (d *Dialogue) terminates() bool { return d.config.TLS.Client != forward.ClientTLSOff }
 
-// passesThrough reports whether the session may be encrypted from end to end.
+// passesThrough reports whether the session may be encrypted end to end.
 func (d *Dialogue) passesThrough() bool { return !d.config.Passive.IsEmpty() }
 
 // legs returns the legs on which the gateway speaks TLS on the next data connection.
@@ -46,7 +46,7 @@ const (
 		"or set implicit = true below [forward.tls]"
 )
 
-// clientHello takes a TLS handshake in place of the client's first command.
+// clientHello handles a TLS handshake in place of the client's first command.
 func (d *Dialogue) clientHello(s *Step) {
 	switch {
 	case d.protection.encrypted:
@@ -68,7 +68,7 @@ func (d *Dialogue) clientHello(s *Step) {
 	}
 }
 
-// openPassthrough opens the server's passive ports for a session that nobody here can read.
+// openPassthrough opens the server's passive ports for a session that the gateway cannot read.
 func (d *Dialogue) openPassthrough(s *Step) {
 	d.drop(s)
 	s.Action = OpenPassthrough
@@ -81,11 +81,11 @@ func (d *Dialogue) openPassthrough(s *Step) {
 	}
 }
 
-// auth takes AUTH (RFC 2228 section 3, RFC 4217 section 4).
+// auth handles AUTH (RFC 2228 section 3, RFC 4217 section 4).
 func (d *Dialogue) auth(s *Step, line ftp.ClientLine) {
 	mechanism := string(bytes.ToUpper(bytes.Trim(line.Command.Arg, " ")))
 	switch {
-	case d.passesThrough() && !isTLS(mechanism): // nobody could see when its handshake has ended
+	case d.passesThrough() && !isTLS(mechanism): // the gateway could not see the end of its handshake
 		s.refuse(verdict.RefusedEncryption, 504, "AUTH takes TLS or SSL")
 	case d.passesThrough():
 		d.openPassthrough(s)
@@ -99,7 +99,7 @@ func (d *Dialogue) auth(s *Step, line ftp.ClientLine) {
 		s.Refusal.Code, s.Refusal.Remedy = verdict.CodeTLSRefused, remedyTLS
 	case d.protection.usedTLS:
 		s.refuse(verdict.RefusedEncryption, 503, "TLS is already active")
-	case d.loggedIn: // the server would keep the login, which came in clear
+	case d.loggedIn: // the server would keep the login, which was sent in clear
 		s.refuse(verdict.RefusedEncryption, 503, "AUTH comes before login")
 	case !isTLS(mechanism):
 		s.refuse(verdict.RefusedEncryption, 504, "AUTH takes TLS or SSL")
@@ -110,7 +110,7 @@ func (d *Dialogue) auth(s *Step, line ftp.ClientLine) {
 	}
 }
 
-// isTLS reports whether a mechanism of AUTH is TLS: in RFC 4217's words, and in those of its drafts.
+// isTLS reports whether a mechanism of AUTH is TLS, under the name of RFC 4217 or of its drafts.
 func isTLS(mechanism string) bool {
 	switch mechanism {
 	case "TLS", "TLS-C", "SSL", "TLS-P":
@@ -127,8 +127,8 @@ func (d *Dialogue) encrypt(s *Step, p protection) {
 	s.say(234, "begin with TLS")
 }
 
-// protect takes the commands that follow AUTH; false: the server answers them, because the gateway speaks TLS
-// with neither end. Such a server encrypts data at most, and data passes as it is.
+// protect handles the commands that follow AUTH; false: the server answers them, because the gateway speaks
+// TLS with neither end. Such a server encrypts at most data, which is relayed unchanged.
 func (d *Dialogue) protect(s *Step, c ftp.Command) bool {
 	switch {
 	case !d.terminates() && d.config.TLS.Server == forward.ServerTLSOff:
@@ -153,7 +153,7 @@ func (d *Dialogue) protect(s *Step, c ftp.Command) bool {
 	return true
 }
 
-// bufferSize takes PBSZ. TLS has its own buffers, so the answer is always zero (RFC 4217 section 9).
+// bufferSize handles PBSZ. TLS has its own buffers, so the answer is always zero (RFC 4217 section 9).
 func (d *Dialogue) bufferSize(s *Step, arg []byte) {
 	if _, err := strconv.ParseUint(string(bytes.Trim(arg, " ")), 10, 32); err != nil {
 		s.refuse(verdict.RefusedCommand, 501, "PBSZ takes a number")
@@ -163,7 +163,7 @@ func (d *Dialogue) bufferSize(s *Step, arg []byte) {
 	s.say(200, "PBSZ=0")
 }
 
-// level takes PROT. The level is that of the next data connection; one that is agreed upon already is
+// level handles PROT. The level applies to the next data connection; one that is already negotiated is
 // closed.
 func (d *Dialogue) level(s *Step, level string) {
 	switch {
@@ -188,7 +188,7 @@ func (d *Dialogue) level(s *Step, level string) {
 	s.say(200, "PROT %s", level)
 }
 
-// refuseClear refuses a command that must not be in clear; false: it may.
+// refuseClear refuses a command that must not be in clear; false: it may be.
 func (d *Dialogue) refuseClear(s *Step, verb string) bool {
 	if d.config.TLS.Client != forward.ClientTLSRequired {
 		return false
@@ -211,8 +211,8 @@ func (d *Dialogue) refuseClear(s *Step, verb string) bool {
 	return false
 }
 
-// reinit takes the server's yes to REIN: the session is as it was before AUTH, and this answer is the last
-// one that is encrypted (RFC 4217 section 11). With implicit TLS it stays encrypted.
+// reinit handles a positive answer to REIN: the session returns to its state before AUTH, and this answer is
+// the last encrypted one (RFC 4217 section 11). With implicit TLS it stays encrypted.
 func (d *Dialogue) reinit(s *Step) {
 	d.loggedIn, d.epsvAll, d.raw64 = false, false, false
 	d.drop(s)
@@ -227,8 +227,8 @@ func (d *Dialogue) reinit(s *Step) {
 	}
 }
 
-// authReply takes the server's answer to an AUTH that was passed on. After any answer but a no, nobody here
-// can read the session any more (RFC 6384 section 6: come back on 4yz and 5yz).
+// authReply handles the server's answer to an AUTH that was forwarded. After any answer but 4yz and 5yz the
+// gateway cannot read the session any more (RFC 6384 section 6).
 func (d *Dialogue) authReply(s *Step, code int) {
 	if code/100 < 4 {
 		s.Transition = Passthrough
@@ -248,8 +248,8 @@ func (d *Dialogue) offers(s *Step) {
 	s.ToClient = append(s.ToClient, " PBSZ\r\n PROT\r\n"...)
 }
 
-// features takes a line of the answer to FEAT. It leaves out the extensions that do not work here, and adds
-// those of the gateway, also for a server without any extension.
+// features handles a line of the answer to FEAT. It leaves out the extensions that do not work through the
+// gateway, and adds the gateway's own, also for a server without any.
 func (d *Dialogue) features(s *Step, line ftp.ServerLine) {
 	switch {
 	case line.Code == 211 && !d.terminates():
@@ -262,7 +262,7 @@ func (d *Dialogue) features(s *Step, line ftp.ServerLine) {
 		}
 		d.offers(s)
 		s.say(211, "End")
-	case line.Code != 211: // a no in several lines
+	case line.Code != 211: // a negative reply with several lines
 	case line.First:
 		s.ToClient = append(s.ToClient, "211-Features:\r\n"...)
 	case !d.hidden(line.Text):
@@ -270,7 +270,7 @@ func (d *Dialogue) features(s *Step, line ftp.ServerLine) {
 	}
 }
 
-// serverFeatures passes on a line of the server's list, unless the line names an extension that is hidden.
+// serverFeatures forwards a line of the server's list, unless it names a hidden extension.
 func (d *Dialogue) serverFeatures(s *Step, line ftp.ServerLine) {
 	switch {
 	case !d.hidden(line.Text):

@@ -11,36 +11,36 @@ import (
 // Action is what a step asks of the data path, or of TLS.
 type Action uint8
 
-// The actions. A caller carries out a step's action before it sends the step's lines: a pinhole is there
-// before it is announced, and gone before the next one is. Closing ends the permission and not the
-// connection, which belongs to its two ends.
+// The actions. A caller carries out a step's action before it sends the step's lines: a pinhole exists before
+// it is announced, and is closed before the next one is. Closing ends the permission and not the connection,
+// which belongs to its two ends.
 const (
 	NoAction        Action = iota
-	Open                   // close what is there and open Step.Pinhole; then call Opened, or Failed
-	Arm                    // let the connection come; then send the lines, or call Failed
-	Use                    // a transfer begins: let the connection stand at both ends; then send the lines
+	Open                   // close what is open and open Step.Pinhole; then call Opened, or Failed
+	Arm                    // admit the connection; then send the lines, or call Failed
+	Use                    // a transfer begins: wait for the connection at both ends; then send the lines
 	Bridge                 // connect Step.Bridge for a transfer; then send the lines, or call Failed
 	Finish                 // wait until a download is delivered, then as Complete
 	Complete               // the transfer is complete: close, then send the lines; or call Broken
 	Fail                   // the transfer failed: send the lines, then close; or call Broken
-	Decline                // as Fail, but what is agreed upon stays for the next transfer
-	Close                  // close what is there, a passthrough too
+	Decline                // as Fail, but the data connection stays for the next transfer
+	Close                  // close what is open, a passthrough too
 	OpenPassthrough        // open Step.Passthrough; then send the lines, or call Failed
 	PrepareTLS             // prepare TLS for the client; then send the lines, or call Failed
 )
 
-// Transition is what becomes of the control connections once the lines of a step are sent.
+// Transition is how the control connections continue once the lines of a step are sent.
 type Transition uint8
 
 // The transitions.
 const (
 	None        Transition = iota
 	Encrypt                // the client begins TLS; whatever it sent in plain text before that is dropped
-	Decrypt                // TLS with the client ends, and the session goes on in plain text
-	Passthrough            // nobody reads lines any more: bytes from one side go to the other unchanged
+	Decrypt                // TLS with the client ends, and the session continues in plain text
+	Passthrough            // no lines are read any more: bytes from one side go to the other unchanged
 )
 
-// Login is what becomes of the client's login with a step.
+// Login is how a step changes the client's login.
 type Login uint8
 
 // What becomes of a login.
@@ -50,9 +50,9 @@ const (
 	LoggedOut       // it has ended
 )
 
-// Step is the answer to one event: an action, then lines for either side. It is a value of its own: it
-// shares no memory with the event's line, and no later event changes it. It is small, because it lies on
-// the stacks of idle sessions several times.
+// Step is the answer to one event: an action, then lines for either side. It is a value of its own: it shares
+// no memory with the event's line, and no later event changes it. It is small, because idle sessions have
+// several on their stacks.
 type Step struct {
 	Action      Action
 	Pinhole     *pinhole.Pinhole     // of Open; else nil
@@ -67,7 +67,7 @@ type Step struct {
 	DataRefused   bool  // the server ends the transfer because of its data connection
 	Aborted       bool  // the client sent ABOR for the transfer that ends with the step
 	FailedLogins  int   // how many logins failed so far, if this was one: delay the reply; else 0
-	// what was refused or corrected; for the log, a counter and the session's record
+	// a refusal or correction, for the log, a counter and the session's record
 	Refusal    verdict.Refusal
 	Transition Transition // once the lines are sent
 	End        bool       // the session is over once the lines are sent
@@ -80,7 +80,7 @@ func (s *Step) say(code int, format string, args ...any) {
 	s.ToClient = append(s.ToClient, '\r', '\n')
 }
 
-// refuse answers the client with a reason, which goes to the log too.
+// refuse answers the client with a reason, which is logged too.
 func (s *Step) refuse(kind verdict.RefusalKind, code int, format string, args ...any) {
 	s.say(code, format, args...)
 	s.Refusal.Kind, s.Refusal.Reason = kind, fmt.Sprintf(format, args...)

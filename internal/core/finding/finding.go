@@ -1,6 +1,6 @@
-// Package finding describes what a check found about a host, a configuration file, an FTP server or a
-// certificate: how severe it is, one sentence, and the remedy. Every part of ftpgate that looks for trouble
-// returns findings; only the edges (log, command line, API) print them.
+// Package finding describes the result of a check of a host, a configuration file, an FTP server or a
+// certificate: its severity, one sentence, and the remedy. Every check in ftpgate returns findings; only the
+// edges (log, command line, API) print them.
 package finding
 
 import (
@@ -9,16 +9,16 @@ import (
 	"strings"
 )
 
-// Severity says how much a finding matters. The zero value is Fault: a finding that says nothing about its
-// severity keeps the gateway from starting.
+// Severity says how much a finding matters. The zero value is Fault: a finding without a severity keeps the
+// gateway from starting.
 type Severity uint8
 
 // The severities, the worst first.
 const (
-	Fault   Severity = iota // keeps the gateway from serving, or is in the way of every client
-	Warning                 // may be in the way of some clients
-	Info                    // good to know, or could not be looked at
-	OK                      // was looked at, and is sound
+	Fault   Severity = iota // keeps the gateway from serving, or affects every client
+	Warning                 // may affect some clients
+	Info                    // good to know, or could not be checked
+	OK                      // was checked, and is sound
 )
 
 var severityNames = [...]string{Fault: "fault", Warning: "warning", Info: "info", OK: "ok"}
@@ -44,11 +44,11 @@ func (s *Severity) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Finding is one thing that was looked at, and what came of it.
+// Finding is the result of one check.
 type Finding struct {
 	// a stable name for programs ("ip_forward"); empty: it has none
 	Code     string   `json:"code,omitempty"`
-	Severity Severity `json:"level"`             // how much it matters
+	Severity Severity `json:"level"`             // the severity
 	Forward  string   `json:"forward,omitempty"` // the forward's name; empty: it is about the host, or a file
 	// the key at fault ("tls.cert"); empty: it is about none
 	Key    string `json:"-"`
@@ -57,7 +57,7 @@ type Finding struct {
 	Remedy string `json:"remedy,omitempty"` // what to do about it; empty: there is nothing to do
 }
 
-// Place is where a finding stands in a file. Line and column count from 1, columns in characters.
+// Place is the position of a finding in a file. Line and column count from 1, columns in characters.
 type Place struct {
 	File         string
 	Line, Column int
@@ -81,7 +81,7 @@ func (f Finding) String() string {
 	return s
 }
 
-// Sentence returns the text, after the key that it is about unless its place shows the key.
+// Sentence returns the text, preceded by the key unless the place shows it.
 func (f Finding) Sentence() string {
 	if f.Key != "" && f.Place == (Place{}) {
 		return f.Key + ": " + f.Text
@@ -97,7 +97,7 @@ func Faults(all []Finding) []Finding {
 	return slices.DeleteFunc(slices.Clone(all), func(f Finding) bool { return !f.IsFault() })
 }
 
-// Worst returns the severity of the finding that matters most; OK where there is none.
+// Worst returns the highest severity among the findings; OK if there are none.
 func Worst(all []Finding) Severity {
 	worst := OK
 	for _, f := range all {

@@ -52,7 +52,7 @@ func ParseListen(s string) (Listen, error) {
 	return l, nil
 }
 
-// String returns what ParseListen reads, and the interface in words behind it.
+// String returns what ParseListen reads, followed by the interface in words.
 func (l Listen) String() string {
 	s := ":" + strconv.Itoa(int(l.Port))
 	if l.Addr.IsValid() {
@@ -88,8 +88,8 @@ type Server struct {
 	Port uint16
 }
 
-// ParseServer reads "HOST", "HOST:PORT", "[ADDR]" or "[ADDR]:PORT"; an IPv6 address without a
-// port may stand without brackets. Without a port it is DefaultServerPort.
+// ParseServer reads "HOST", "HOST:PORT", "[ADDR]" or "[ADDR]:PORT"; an IPv6 address without a port needs no
+// brackets. The default port is DefaultServerPort.
 func ParseServer(s string) (Server, error) {
 	srv := Server{Host: s, Port: DefaultServerPort}
 	if _, err := netip.ParseAddr(s); err != nil {
@@ -132,8 +132,8 @@ func (s Server) Addr() (netip.Addr, bool) {
 	return addr, err == nil
 }
 
-// ParseClient reads a prefix ("192.168.5.0/24") or one address. Bits behind the prefix's length
-// are an error: they are usually a typing mistake.
+// ParseClient reads a prefix ("192.168.5.0/24") or one address. Bits after the prefix's length are an error:
+// they are usually a typing mistake.
 func ParseClient(s string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(s); err == nil && addr.Zone() == "" {
 		addr = addr.Unmap()

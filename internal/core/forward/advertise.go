@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// Advertise is the address that a 227 names instead of the gateway's own, where the gateway is itself
-// behind a translation that its clients pass.
+// Advertise is the address that a 227 names instead of the gateway's own, if clients reach the gateway
+// through another NAT.
 type Advertise struct {
-	Clients netip.Prefix // the clients that get it; not valid: all that no other one is for
+	Clients netip.Prefix // the clients that get it; not valid: all without one of their own
 	Host    string       // an IPv4 address, or a name that has one: a 227 has no room for IPv6
 }
 
@@ -52,14 +52,14 @@ func (a Advertise) String() string {
 	return a.Clients.String() + "=" + a.Host
 }
 
-// Advertised is an Advertise with the address of the moment.
+// Advertised is an Advertise with its current address.
 type Advertised struct {
 	Clients netip.Prefix // as in Advertise
-	Addr    netip.Addr   // IPv4; not valid: the name has none at the moment
+	Addr    netip.Addr   // IPv4; not valid: the name has none now
 }
 
 // AdvertisedTo returns the address that a 227 names to a client: of those meant for it the one with the
-// longest prefix. It is not valid if the 227 is to name the gateway's own address.
+// longest prefix. It is not valid if the 227 names the gateway's own address.
 func (r Resolved) AdvertisedTo(client netip.Addr) netip.Addr {
 	var addr netip.Addr
 	if !client.Is4() { // a 227 has no room for its family

@@ -10,13 +10,13 @@ import (
 // reportFunc records a fault of a key of the forward that is being checked.
 type reportFunc func(key, format string, args ...any)
 
-// Check returns the faults of each forward, by its index: of each for itself and of all beside one another;
-// nil: they can serve together. The key is the forward's ("server_ports"); the caller knows its place (a line
-// of a file, a flag). The text may quote the names of other forwards. Its cost grows with their number, not
-// with its square: ten thousand take milliseconds.
+// Check returns the faults of each forward by itself and of all together, by index; nil: they can serve
+// together. The key is the forward's ("server_ports"); the caller knows its place (a line of a file, a flag).
+// The text may quote the names of other forwards. Its cost grows with their number, not with its square: ten
+// thousand take milliseconds.
 //
-// It does not report keys that change nothing, such as data with tracking kernel: what was written down
-// and what was left out is the knowledge of the caller.
+// It does not report keys that change nothing, such as data with tracking kernel: only the caller knows which
+// keys were given.
 func Check(forwards []Forward) (faults [][]finding.Finding) {
 	taken := newClaims(forwards)
 	for i, f := range forwards {
@@ -58,7 +58,7 @@ func checkAlone(f Forward, report reportFunc) {
 	}
 }
 
-// checkServerPorts finds the faults of server_ports, which mean something else with each tracking.
+// checkServerPorts finds the faults of server_ports, whose meaning depends on tracking.
 func checkServerPorts(f Forward, report reportFunc) {
 	switch ports := f.ServerPorts; {
 	case f.Tracking == TrackingNone && ports.IsEmpty():
@@ -90,7 +90,7 @@ func checkLoopback(f Forward, report reportFunc) {
 	}
 }
 
-// checkProxy finds the faults of what only a proxy has.
+// checkProxy finds the faults of keys that only a proxy has.
 func checkProxy(f Forward, report reportFunc) {
 	switch own := (PortRange{f.Listen.Port, f.Listen.Port}); {
 	case f.PassivePorts.IsEmpty():
@@ -109,7 +109,7 @@ func checkProxy(f Forward, report reportFunc) {
 	}
 }
 
-// checkDataKernel refuses data = "kernel" where the kernel cannot carry data connections.
+// checkDataKernel refuses data = "kernel" if the kernel cannot carry data connections.
 func checkDataKernel(f Forward, report reportFunc) {
 	server, literal := f.Server.Addr()
 	if key, value, encrypts := f.encryptsItself(); encrypts {

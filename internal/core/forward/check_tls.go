@@ -10,7 +10,8 @@ func checkTLS(f Forward, report reportFunc) {
 	}
 }
 
-// encryptsItself reports whether ftpgate itself may have to encrypt data, and which key asks for it.
+// encryptsItself reports whether ftpgate itself may have to encrypt data, and returns the key that asks for
+// it.
 func (f Forward) encryptsItself() (key, value string, encrypts bool) {
 	switch t := f.TLS; {
 	case t.Client != ClientTLSOff:
@@ -96,13 +97,14 @@ func checkPassthrough(f Forward, report reportFunc) {
 		report(key, "server_ports %s leave no port for data in clear: "+
 			"give the forward passive_ports outside of them, or leave out some ports above %d",
 			ports, DefaultPassivePorts.First)
-	case ports.Overlaps(f.PassivePorts) && f.PassivePorts.First >= LowestDataPort: // else that is the fault
+	// else the other check reports it
+	case ports.Overlaps(f.PassivePorts) && f.PassivePorts.First >= LowestDataPort:
 		report("passive_ports", "passive_ports %s overlap server_ports %s of the same forward: "+
 			"the first are for data in clear, the others for encrypted sessions", f.PassivePorts, ports)
 	}
 }
 
-// whyRelayOnly says why the kernel can carry no data connection of the forward; "": it may.
+// whyRelayOnly returns why the kernel can carry no data connection of the forward; "": it may.
 func (f Forward) whyRelayOnly() string {
 	server, literal := f.Server.Addr()
 	switch {

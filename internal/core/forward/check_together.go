@@ -45,8 +45,8 @@ func newClaims(forwards []Forward) *claims {
 	return c
 }
 
-// reservedPorts returns the ports at the listen address that lead, or may lead for some client, to the
-// server. A range that is a fault by itself does not count: it is reported once.
+// reservedPorts returns the ports at the listen address that are, or may be for some client, forwarded to the
+// server. It leaves out a range that is a fault by itself: that is reported once.
 func (f Forward) reservedPorts() PortRange {
 	if f.Tracking == TrackingNone || f.PassesThrough() && f.ServerPorts != AllPorts {
 		return f.ServerPorts
@@ -70,7 +70,7 @@ func (c *claims) withReservedPorts(l Listen) []int {
 	return slices.Concat(c.rangesAt[l.Addr], c.rangesAt[netip.Addr{}])
 }
 
-// check finds what forward i takes that an earlier one has, and whether it leads back to the gateway.
+// check finds the conflicts of forward i with earlier ones, and whether its server is the gateway.
 func (c *claims) check(i int, report reportFunc) {
 	f := c.forwards[i]
 	if first := c.names[f.Name]; first != i {
@@ -108,7 +108,7 @@ func (c *claims) checkLoop(i int, report reportFunc) {
 	}
 }
 
-// checkRanges refuses what forward f takes of the server_ports of another one at the same address.
+// checkRanges refuses ports of forward f that are in the server_ports of another one at the same address.
 // Overlapping server_ports are reported at the later forward.
 func checkRanges(f, other Forward, isLater bool, report reportFunc) {
 	if other.ServerPorts == AllPorts && f.Tracking == TrackingProxy {

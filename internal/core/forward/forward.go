@@ -13,13 +13,13 @@ import (
 
 // Forward is one published server: a listen address on the gateway and the server behind it.
 type Forward struct {
-	Name     string         // log lines and faults call the forward so; unique within a configuration
+	Name     string         // in log lines and faults; unique within a configuration
 	Listen   Listen         // where clients connect
 	Server   Server         // the server that they reach
 	Tracking Tracking       // how the gateway follows the FTP dialogue
 	Clients  []netip.Prefix // the clients that may use it; empty: everybody
-	// ServerPorts is the server's passive ports, translated one to one: for everybody with tracking
-	// none, and with tracking proxy for a client while it has an encrypted session.
+	// ServerPorts is the server's passive ports, translated one to one: for all clients with tracking none,
+	// and with tracking proxy for a client while it has an encrypted session.
 	ServerPorts PortRange
 
 	// The rest is for tracking proxy.
@@ -31,9 +31,8 @@ type Forward struct {
 	TLS          TLS
 }
 
-// Resolved is a forward with the addresses of the moment. Of its server's addresses it has at most
-// one of each family, and none of a family that the forward cannot reach. An address that is not
-// valid is absent.
+// Resolved is a forward with its current addresses. It has at most one server address of each family, and
+// none of a family that the forward cannot reach. An invalid address is absent.
 type Resolved struct {
 	Forward
 	Server4, Server6 netip.Addr
@@ -41,7 +40,7 @@ type Resolved struct {
 	Advertised       []Advertised // of Advertise, in its order
 }
 
-// HasServer reports whether the server has an address: without one the forward cannot be served.
+// HasServer reports whether the server has an address: without one the forward is not served.
 func (r Resolved) HasServer() bool { return r.Server4.IsValid() || r.Server6.IsValid() }
 
 // ServerAddrs returns the server's addresses in the order in which to try them; nil: it has none.
@@ -67,7 +66,7 @@ func (f Forward) CanReach(server netip.Addr) bool {
 // NeedsKernel reports whether the forward cannot be served without the kernel's tables.
 func (f Forward) NeedsKernel() bool { return f.Tracking != TrackingProxy || f.Data == DataKernel }
 
-// MayUseKernel reports whether the forward uses the kernel's tables where they are available.
+// MayUseKernel reports whether the forward uses the kernel's tables if they are available.
 func (f Forward) MayUseKernel() bool { return f.Tracking != TrackingProxy || f.Data != DataRelay }
 
 // DataPorts returns the range of the gateway's ports that the forward's data connections use.
@@ -78,7 +77,7 @@ func (f Forward) DataPorts() PortRange {
 	return f.PassivePorts
 }
 
-// maxName is the longest name of a forward, in bytes: it stands in every log line.
+// maxName is the longest name of a forward, in bytes: every log line has it.
 const maxName = 64
 
 // CheckName returns what is wrong with the name of a forward, or nil.

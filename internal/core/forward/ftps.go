@@ -4,8 +4,8 @@ import (
 	"fmt"
 )
 
-// FTPS returns how the forward handles an encrypted session, and why, in an operator's
-// words. The mode is "passed through", "terminated", "originated", "re-encrypted", "refused" or "fails".
+// FTPS returns how the forward handles an encrypted session, and why, in words for an operator. The mode is
+// "passed through", "terminated", "originated", "re-encrypted", "refused" or "fails".
 func (f Forward) FTPS() (mode, why string) {
 	t := f.TLS
 	switch {
@@ -38,7 +38,7 @@ func (f Forward) FTPSRisk() (risk, remedy string) {
 		"require it in the server (vsftpd: require_ssl_reuse=YES); ftpgate doctor tries whether it does"
 }
 
-// clientLeg says what clients speak with the gateway.
+// clientLeg describes the clients' leg in words.
 func (t TLS) clientLeg() string {
 	s := "clients may ask for TLS"
 	switch {
@@ -64,7 +64,7 @@ func (v TLSVersion) warning() string {
 	return fmt.Sprintf(" (TLS %s will do, which is not safe)", v)
 }
 
-// serverLeg says what the gateway speaks with the server.
+// serverLeg describes the server's leg in words.
 func (t TLS) serverLeg() string {
 	s := "the server gets TLS"
 	if t.Server == ServerTLSImplicit {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// The limits that hold where a forward gives none.
+// The default limits of a forward.
 const (
 	DefaultDialTime      = 10 * time.Second // three SYNs: the server is down, not slow; also for data
 	DefaultLoginTime     = 60 * time.Second // time to type a password
@@ -14,7 +14,7 @@ const (
 	DefaultSessions      = 20_000           // twice the ten thousand that half a gigabyte of memory carries
 	DefaultPerClient     = 200              // an office behind one address; a mirror needs a dozen
 	DefaultLoginFailures = 5                // RFC 2577 section 4: three to five
-	DefaultIPv6Prefix    = 64               // whoever has one address of a network has all
+	DefaultIPv6Prefix    = 64               // a client with one address of a network has all of them
 )
 
 // HandshakeTime is how long a peer may take for a TLS handshake, on a data connection from its first byte on:

@@ -35,7 +35,7 @@ func ParsePortRange(s string) (PortRange, error) {
 	if err := checkWritten(s, "one range FIRST-LAST"); err != nil {
 		return PortRange{}, fmt.Errorf("ports %q: %w", s, err)
 	}
-	if strings.ContainsAny(s, ":.–") { // as iptables, a shell and a word processor write it
+	if strings.ContainsAny(s, ":.–") { // the forms of iptables, a shell and a word processor
 		return PortRange{}, fmt.Errorf("ports %q: a range is written FIRST-LAST, like 50000-50100", s)
 	}
 	first, last, isRange := strings.Cut(s, "-")
@@ -82,9 +82,9 @@ func (r PortRange) String() string {
 	return fmt.Sprintf("%d-%d", r.First, r.Last)
 }
 
-// Shuffled yields every port of r once, in an order that nobody can foretell: a third party must not
-// guess the port of a data connection (RFC 2577 section 5). It is the shuffle of Fisher and Yates,
-// computed only as far as the caller asks: the first port costs the same for a range of any size.
+// Shuffled yields every port of r once, in an unpredictable order: a third party must not guess the port of a
+// data connection (RFC 2577 section 5). It is the shuffle of Fisher and Yates, computed only as far as the
+// caller asks: the first port costs the same for a range of any size.
 func (r PortRange) Shuffled() iter.Seq[uint16] {
 	return func(yield func(uint16) bool) {
 		first := int(max(r.First, 1)) // port 0 is no port

@@ -10,8 +10,8 @@ import (
 // SelfSigned in place of a certificate's file makes ftpgate create a certificate and keep it.
 const SelfSigned = "self-signed"
 
-// TLS is how a forward with tracking proxy handles FTPS (RFC 4217). In the zero value the gateway speaks
-// no TLS itself; ServerPorts decides whether a session may be encrypted from end to end.
+// TLS is how a forward with tracking proxy handles FTPS (RFC 4217). In the zero value the gateway speaks no
+// TLS itself; ServerPorts decides whether a session may be encrypted end to end.
 type TLS struct {
 	Client                    ClientTLS
 	Implicit                  bool     // the client begins with TLS, without AUTH (port 990)
@@ -28,7 +28,7 @@ type TLS struct {
 
 	Server                    ServerTLS
 	ServerDataClear           bool   // the server's data connections are in clear
-	CA                        string // whom to trust, a PEM file; empty: the system's roots
+	CA                        string // trusted authorities, a PEM file; empty: the system's roots
 	ServerName                string // the name in the server's certificate; empty: that of Forward.Server
 	ClientCert, ClientKey     string // the client certificate to present to the server, PEM; empty: none
 	Insecure                  bool   // the server's certificate is not verified
@@ -102,8 +102,8 @@ func (v TLSVersion) String() string { return wordOf(v) }
 // IsObsolete reports whether v is older than what is safe.
 func (v TLSVersion) IsObsolete() bool { return v == TLS10 || v == TLS11 }
 
-// PassesThrough reports whether sessions of the forward may be encrypted from end to end. Nobody can
-// read them, and so the server's passive ports must be known.
+// PassesThrough reports whether sessions of the forward may be encrypted end to end. The gateway cannot read
+// them, so it must know the server's passive ports.
 func (f Forward) PassesThrough() bool {
 	return f.Tracking == TrackingProxy && f.TLS.Client == ClientTLSOff && f.TLS.Server == ServerTLSOff &&
 		!f.ServerPorts.IsEmpty()
@@ -137,10 +137,10 @@ func (t TLS) ServerSide() TLS {
 	return s
 }
 
-// AgreesOnData reports whether data connections with the server are as the forward wants them after an answer
-// to PROT. A server that begins with TLS encrypts data before anybody asks, and need not know PROT: some
-// answer with 550. With AUTH, data is in clear before (RFC 4217 section 9). A server that refuses the level
-// itself says 534 or 536.
+// AgreesOnData reports whether data connections with the server have the forward's level after an answer to
+// PROT. A server with implicit TLS encrypts data without PROT, and need not know it: some answer with 550.
+// With AUTH, data is in clear before PROT (RFC 4217 section 9). A server that refuses the level itself sends
+// 534 or 536.
 func (t TLS) AgreesOnData(code int) bool {
 	switch {
 	case code/100 == 2:
@@ -153,8 +153,8 @@ func (t TLS) AgreesOnData(code int) bool {
 	return t.Server == ServerTLSImplicit && code/100 == 5
 }
 
-// CheckTLSName returns an error for what is no name that a client may ask for: a host's, or "*." and one for
-// the hosts directly below it.
+// CheckTLSName returns an error unless a name is a host name, or "*." and a host name for the hosts directly
+// below it.
 func CheckTLSName(name string) error {
 	host := strings.TrimPrefix(name, "*.")
 	if _, err := netip.ParseAddr(host); err == nil || !isHostName(host) {
@@ -165,7 +165,7 @@ func CheckTLSName(name string) error {
 }
 
 // AllowsName reports whether a client may ask for a host by its name (RFC 6066 section 3); "": it names none.
-// Names are in lower case, and "*." stands for any one label; without any the client may ask for all.
+// Names are in lower case, and "*." matches any one label. Without names the client may ask for all.
 func (t TLS) AllowsName(name string) bool {
 	if len(t.Names) == 0 || name == "" {
 		return true

@@ -10,7 +10,7 @@ import (
 type Tracking uint8
 
 const (
-	// TrackingProxy ends the control connection in ftpgate, which passes the dialogue on line by line.
+	// TrackingProxy ends the control connection in ftpgate, which forwards the dialogue line by line.
 	TrackingProxy Tracking = iota
 	// TrackingKernel leaves the dialogue to the kernel's ftp helper (nf_conntrack_ftp, nf_nat_ftp).
 	TrackingKernel
@@ -29,7 +29,7 @@ func (t Tracking) String() string { return wordOf(t) }
 type DataPath uint8
 
 const (
-	// DataAuto uses the kernel where it can carry a connection, and the relay elsewhere.
+	// DataAuto uses the kernel if it can carry a connection, else the relay.
 	DataAuto DataPath = iota
 	// DataKernel translates data connections with nftables, and refuses those that it cannot translate.
 	DataKernel
@@ -62,7 +62,7 @@ func (ServerMode) words() []string { return serverModeNames }
 // String returns the word for m.
 func (m ServerMode) String() string { return wordOf(m) }
 
-// Word is a value that a word of the configuration stands for. Values are numbered from zero, the default.
+// Word is a value that the configuration writes as a word. Values are numbered from zero, the default.
 type Word interface {
 	~uint8
 	fmt.Stringer

@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// typographicQuotes are what a word processor, or a web page, makes of quotes.
+// typographicQuotes are the quotes of word processors and web pages.
 const typographicQuotes = "“”„‟‘’‚‛«»"
 
 var errQuotes = errors.New("these quotes are a word processor's: " +
 	"write straight ones, or none on a command line")
 
-// checkWritten returns the mistake of a text that was written for something else, or nil: quotes of a word
-// processor, a URL, or a list. want says what to write instead of a list.
+// checkWritten returns the mistake in a text, or nil: typographic quotes, a URL, or a list. want says what to
+// write instead of a list.
 func checkWritten(s, want string) error {
 	switch {
 	case strings.ContainsAny(s, typographicQuotes):

@@ -83,7 +83,7 @@ func checkError[T comparable](t *testing.T, in string, got T, err error, want st
 	}
 }
 
-// All known spellings of a 227, and texts that only look like one.
+// All known spellings of a 227, and texts that only resemble one.
 var texts227 = []struct{ in, want string }{
 	{"Entering Passive Mode (192,168,5,2,195,80)", "192.168.5.2:50000"},
 	{"Entering Passive Mode (192,168,5,2,195,80).", "192.168.5.2:50000"},
@@ -156,7 +156,7 @@ var rewritten227 = []struct{ in, want string }{ // want is empty: not this line
 	{"(10,0,0,1,4,1) (1,2,3,4,5,6)", ""},
 	{"(10,0,0,1,4,1) or port 21", ""},
 	{"node7 (10,0,0,1,4,1)", ""},
-	{"(for you) (10,0,0,1,4,1)", ""}, // some look into the first parentheses only
+	{"(for you) (10,0,0,1,4,1)", ""}, // some read only the first parentheses
 	{"(=10,0,0,1,4,1)", ""},
 	{"(10,0,0,1,4,1", ""},
 	{"\u0661,\u0662 (10,0,0,1,4,1)", ""}, // digits of Arabic

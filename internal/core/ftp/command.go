@@ -15,8 +15,8 @@ type Command struct {
 }
 
 // ParseCommand reads a line without its ending. RFC 959 section 5.3 has verbs of three or four letters, and
-// extensions have others ("XMD5", "XSHA256"). RFC 5797 wants unknown commands to reach the server, so that a
-// verb may be any token: a letter, and behind it letters, digits, '-', '_' and '.'.
+// extensions have others ("XMD5", "XSHA256"). RFC 5797 wants unknown commands to reach the server, so a verb
+// may be any token: a letter followed by letters, digits, '-', '_' and '.'.
 //
 // Exactly one space separates the verb from its argument. More
 // spaces, and spaces at the end, belong to the argument: they may be part of a path (RFC 3659 section 2.2).
@@ -99,17 +99,16 @@ const (
 	telnetIAC  = 255
 )
 
-// IsUrgent reports whether clients may send a command while the server is busy with a transfer, behind
+// IsUrgent reports whether clients may send a command while the server is busy with a transfer, after
 // Telnet's IP and Synch (RFC 959 section 4.1.3).
 func IsUrgent(verb string) bool { return verb == "ABOR" || verb == "STAT" || verb == "QUIT" }
 
 // cutTelnet splits a line into the Telnet commands at its beginning and the FTP command after them. Clients
 // send IP and Synch before ABOR, STAT and QUIT (RFC 959 section 4.1.3), and options that must be refused (RFC
-// 1123 section 4.1.2.12). Some bytes of it are urgent data, which clients send in another order, or which a
-// receiver's kernel removes from the stream. So an IAC may stand alone, and a command without its IAC. A
-// doubled IAC is data, and ends the Telnet commands. There are clients that write IP and Synch in UTF-8:
-// before ABOR, STAT and QUIT any bytes that are not ASCII count as Telnet, as servers read only the end of
-// such a line.
+// 1123 section 4.1.2.12). Some of these bytes are urgent data, which clients send in another order, or which
+// a receiver's kernel removes from the stream. So an IAC may appear alone, and a command without its IAC. A
+// doubled IAC is data, and ends the Telnet commands. Some clients write IP and Synch in UTF-8: before ABOR,
+// STAT and QUIT all non-ASCII bytes count as Telnet, because servers read only the end of such a line.
 func cutTelnet(line []byte) (telnet, command []byte) {
 	n := telnetLength(line)
 	text := n
@@ -143,7 +142,7 @@ func telnetLength(line []byte) int {
 
 func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
 
-// isVerbByte reports whether c may stand in a verb, behind its first letter.
+// isVerbByte reports whether c may follow the first letter of a verb.
 func isVerbByte(c byte) bool { return isLetter(c) || isDigit(c) || c == '-' || c == '_' || c == '.' }
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }

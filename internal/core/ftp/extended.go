@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// Delimiters of EPRT and of 229 replies: any printable ASCII character (RFC 2428 section 2). Everybody uses
-// '|'.
+// Delimiters of EPRT and of 229 replies: any printable ASCII character (RFC 2428 section 2). All known peers
+// use '|'.
 const (
 	firstDelimiter = 33
 	lastDelimiter  = 126
@@ -31,10 +31,9 @@ func (e *FamilyError) Error() string {
 }
 
 // ParseEPRT reads the argument of EPRT: <d>family<d>address<d>port<d> (RFC 2428 section 2), where d is any
-// printable character that does not occur in between. The last d may be missing, as servers do not look for
-// it. The address must be of the family. ParseEPRT refuses a
-// zone, and an IPv4-mapped address (::ffff:0:0/96), which is never sent. The error wraps a *FamilyError if
-// the family is an unknown number.
+// printable character that does not occur in between. The last d may be missing: servers do not require it.
+// The address must be of the family. ParseEPRT refuses a zone, and an IPv4-mapped address (::ffff:0:0/96),
+// which is never sent. The error wraps a *FamilyError if the family is an unknown number.
 func ParseEPRT(arg []byte) (netip.AddrPort, error) {
 	fail := func(why string) (netip.AddrPort, error) {
 		return netip.AddrPort{}, fmt.Errorf("EPRT %.128q: %s", arg, why)
@@ -67,9 +66,9 @@ func ParseEPRT(arg []byte) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(addr, port), nil
 }
 
-// EPRTFamily returns the number of the family in an argument of EPRT with three fields, whatever stands in
-// the other two. A server that does not know it answers 522, without a look at the address (RFC 2428 section
-// 2).
+// EPRTFamily returns the number of the family in an argument of EPRT with three fields, without a check of
+// the other two. A server that does not know the family answers 522, without a check of the address (RFC 2428
+// section 2).
 func EPRTFamily(arg []byte) (family string, ok bool) {
 	number, _, _, fault := cutEPRT(arg)
 	return string(number), fault == "" && isNumber(number)
@@ -121,7 +120,7 @@ func Parse229(text []byte) (port uint16, err error) {
 	return port, nil
 }
 
-// find229 searches the text of a 229 reply for its port: text[begin:end], which may be anything.
+// find229 returns the place of the port in the text of a 229 reply: text[begin:end], which is not checked.
 func find229(text []byte) (begin, end int, found bool) {
 	for i := 0; i+5 < len(text); i++ {
 		d := text[i+1]
@@ -137,12 +136,12 @@ func find229(text []byte) (begin, end int, found bool) {
 	return 0, 0, false
 }
 
-// NoPort stands for a port that is none in Rewrite229. A client that reads it as a number of 16 bits gets 0.
+// NoPort is an invalid port for Rewrite229. A client that reads it as a number of 16 bits gets 0.
 const NoPort = 1 << 16
 
 // Rewrite229 appends the text of a 229 reply with another port, or NoPort. It returns false, and appends
-// nothing, where the text has no (|||number|), or where the words around it are not WithoutNumbers: a client
-// might read others. Some clients (FileZilla) know no other delimiter than the bar.
+// nothing, if the text has no (|||number|), or if the words around it are not WithoutNumbers: a client might
+// read wrong numbers. Some clients (FileZilla) know no other delimiter than the bar.
 func Rewrite229(dst, text []byte, port uint32) ([]byte, bool) {
 	begin, end, found := find229(text)
 	if !found || text[end] != '|' || !isNumber(text[begin:end]) ||

@@ -8,9 +8,9 @@ import (
 )
 
 // ParseHostPort reads the argument of PORT: h1,h2,h3,h4,p1,p2 (RFC 959 section 5.3.2). It accepts six decimal
-// numbers from 0 to 255. As servers do, it also takes leading zeros, which it reads as decimal, and spaces
-// before a number. It refuses signs and port 0. A caller must write the argument anew for another reader,
-// which may take a leading zero for octal.
+// numbers from 0 to 255. As servers do, it also accepts leading zeros, which it reads as decimal, and spaces
+// before a number. It refuses signs and port 0. A caller must not forward the argument unchanged: another
+// reader may take a leading zero for octal.
 func ParseHostPort(arg []byte) (netip.AddrPort, error) {
 	ap, n, why := scanHostPort(arg, spacesAllowed)
 	if why == "" && n < len(arg) {
@@ -22,8 +22,7 @@ func ParseHostPort(arg []byte) (netip.AddrPort, error) {
 	return ap, nil
 }
 
-// AppendHostPort appends h1,h2,h3,h4,p1,p2. It panics if the address is not IPv4: the caller has to check
-// that.
+// AppendHostPort appends h1,h2,h3,h4,p1,p2. It panics if the address is not IPv4.
 func AppendHostPort(dst []byte, ap netip.AddrPort) []byte {
 	for _, b := range ap.Addr().As4() {
 		dst = append(strconv.AppendUint(dst, uint64(b), 10), ',')
@@ -44,14 +43,14 @@ func Parse227(text []byte) (netip.AddrPort, error) {
 	return ap, err
 }
 
-// Port227 returns the port of a 227 reply. It reads the reply as Parse227 does, but for the numbers of the
-// address, which may be above 255: a caller that trusts no address need not care.
+// Port227 returns the port of a 227 reply. It reads the reply as Parse227 does, but the numbers of the
+// address may be above 255, for a caller that ignores the address.
 func Port227(text []byte) (uint16, error) {
 	ap, _, _, err := find227(text, anyAddress)
 	return ap.Port(), err
 }
 
-// find227 searches the text of a 227 reply for its numbers: text[begin:end].
+// find227 returns the place of the numbers in the text of a 227 reply: text[begin:end].
 func find227(text []byte, form hostPortForm) (ap netip.AddrPort, begin, end int, err error) {
 	why := "no address and port in it"
 	for i := 0; i < len(text); i++ {
@@ -74,8 +73,8 @@ func find227(text []byte, form hostPortForm) (ap netip.AddrPort, begin, end int,
 }
 
 // Rewrite227 appends the text of a 227 reply, as Port227 reads it, with other numbers. It returns false, and
-// appends nothing, where the words around the numbers are not WithoutNumbers: a client might read others. It
-// panics like AppendHostPort.
+// appends nothing, if the words around the numbers are not WithoutNumbers: a client might read wrong numbers.
+// It panics like AppendHostPort.
 func Rewrite227(dst, text []byte, ap netip.AddrPort) ([]byte, bool) {
 	_, begin, end, err := find227(text, anyAddress)
 	if err != nil {
@@ -92,9 +91,9 @@ func Rewrite227(dst, text []byte, ap netip.AddrPort) ([]byte, bool) {
 	return append(dst, text[end:]...), true
 }
 
-// WithoutNumbers reports whether no client can find an address or a port in words, nor miss one that stands
-// beside them. They have no digit, also none that only Unicode knows, no parenthesis (some clients look at
-// what stands in the first ones only), no bar, and no control character.
+// WithoutNumbers reports whether no client can find an address or a port in words, nor miss one beside them.
+// They must have no digit, Unicode's included, no parenthesis (some clients read only the text in the first
+// ones), no bar, and no control character.
 func WithoutNumbers(words []byte) bool {
 	for _, c := range words {
 		if c < ' ' || c > '~' || isDigit(c) || c == '(' || c == ')' || c == '|' {
@@ -112,20 +111,20 @@ func Append227(dst []byte, ap netip.AddrPort) []byte {
 	return append(dst, ')')
 }
 
-// hostPortForm is how h1,h2,h3,h4,p1,p2 may be written.
+// hostPortForm is an accepted form of h1,h2,h3,h4,p1,p2.
 type hostPortForm uint8
 
 const (
 	strict        hostPortForm = iota // commas and digits
 	spacesAllowed                     // with spaces before a number
-	anyAddress                        // the first four numbers may be above 255; the address is 0.0.0.0 then
+	anyAddress                        // the first four numbers may be above 255; then the address is 0.0.0.0
 )
 
-// maxDigits is how long a number may be: as long as a parser with 32 bits can read it.
+// maxDigits is the longest number that a parser with 32 bits can read.
 const maxDigits = 10
 
 // scanHostPort reads six numbers at the beginning of s; n is their length in bytes. why is not empty if they
-// are no address and port; n is 0 then, unless there were six numbers.
+// are no address and port; then n is 0, unless there were six numbers.
 func scanHostPort(s []byte, form hostPortForm) (ap netip.AddrPort, n int, why string) {
 	var num [6]byte
 	addressFits := true

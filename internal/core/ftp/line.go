@@ -2,7 +2,7 @@
 // express an address and a port (RFC 959, 1123, 2389, 2428, 3659).
 //
 // A hostile peer may have chosen the input. The parsers accept what the RFCs and real peers write, but
-// nothing that two readers could understand differently, so that accepted input can be passed on unchanged.
+// nothing that two readers could understand differently, so that accepted input can be forwarded unchanged.
 // The package knows nothing of the dialogue: the caller decides which reply answers which command, what is
 // allowed when, and which address to trust. It opens no connection, starts no goroutine and writes no log.
 package ftp
@@ -58,7 +58,7 @@ func (e *TooLongError) Error() string {
 //
 // In RFC 3659 section 2.2, CR NUL is a CR in a path. It is refused nevertheless: many servers store lines as
 // C strings and read only the part before the NUL, so that the line would mean one thing to a gateway and
-// another to the server. Nobody is known to use paths with a CR.
+// another to the server. No peer is known to use paths with a CR.
 type NULError struct {
 	Offset int // of the NUL byte in the line
 }
@@ -80,7 +80,7 @@ type LineReader struct {
 	end     int
 	scanned int   // buf[start:start+scanned] has neither LF nor NUL
 	failed  error // the error that src returned together with its last bytes
-	long    bool  // the current line has reached the limit, and the caller was told so
+	long    bool  // the current line has reached the limit, and the caller got the error
 	skip    bool  // the current line was refused: drop the rest of it
 }
 
@@ -93,8 +93,8 @@ func NewLineReader(src io.Reader, limit int) *LineReader {
 	return r
 }
 
-// SetLimit changes the limit for the following lines. After a *TooLongError a higher one lets the same line
-// go on. After a long line a lower one gives its memory back. A limit of 0 or less is DefaultLineLimit.
+// SetLimit changes the limit for the following lines. After a *TooLongError a higher limit continues the same
+// line. After a long line a lower limit frees its memory. A limit of 0 or less is DefaultLineLimit.
 func (r *LineReader) SetLimit(limit int) {
 	if limit <= 0 {
 		limit = DefaultLineLimit
@@ -140,8 +140,8 @@ func (r *LineReader) Ready() bool {
 //
 // At the end of the stream the error is io.EOF, or io.ErrUnexpectedEOF with the bytes of a line without an
 // ending. For a refused line the error is a *TooLongError or a *NULError, as soon as the byte at fault was
-// read. The next call drops the rest of that line, so that the caller can answer and continue; where SetLimit
-// has raised the limit meanwhile, it reads the line on. Every other error is the stream's. It keeps what was
+// read. The next call drops the rest of that line, so that the caller can answer and continue; if SetLimit
+// has raised the limit meanwhile, it continues the line. Every other error is the stream's. It keeps what was
 // read of the line: after the caller has moved a deadline, the next call continues there.
 func (r *LineReader) ReadLine() (text []byte, end Ending, err error) {
 	if r.long {
@@ -195,7 +195,7 @@ func (r *LineReader) cut() (text []byte, end Ending, ok bool, err error) {
 	return text, end, true, nil
 }
 
-// refuse gives up the current line, after n bytes were checked.
+// refuse refuses the current line, after n bytes were checked.
 func (r *LineReader) refuse(n int) {
 	r.start, r.scanned, r.skip = r.start+n, 0, true
 }
@@ -223,7 +223,7 @@ func (r *LineReader) fill() error {
 			r.buf = nil
 		}
 	case r.start > 0 && len(r.buf) > r.limit: // nor that of one beyond a lower limit
-		rest := r.buf[r.start:r.end] // less than the limit, for it has no end
+		rest := r.buf[r.start:r.end] // shorter than the limit, because it has no end
 		r.buf = append(make([]byte, 0, firstBuffer+len(rest)), rest...)
 		r.buf, r.start, r.end = r.buf[:cap(r.buf)], 0, len(rest)
 	case r.end == len(r.buf) && r.start > 0:

@@ -178,8 +178,8 @@ func TestReset(t *testing.T) {
 	}
 }
 
-// A line that is too long goes on under a higher limit, and its memory is given back under a lower one, also
-// where the beginning of the next line came with it.
+// A line that is too long continues under a higher limit, and its memory is given back under a lower one,
+// also where the beginning of the next line came with it.
 func TestSetLimitWithinLine(t *testing.T) {
 	text := strings.Repeat("x", 100_000)
 	r := NewLineReader(strings.NewReader(text+"\nnext\nhalf"), 0)

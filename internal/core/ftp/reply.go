@@ -22,8 +22,8 @@ type ReplyLine struct {
 }
 
 // ParseReplyLine reads the first line of a reply, without its ending. RFC 959 wants a space or a hyphen after
-// the code. Servers also send a code alone, which is a last line. A code with anything else behind it is read
-// as one, too, as most clients read it (Python's ftplib, lftp): nobody may find an address in it that the
+// the code. Servers also send a code alone, which is a last line. A code followed by anything else is also a
+// last line, as for most clients (Python's ftplib, lftp): a client must not find an address in it that the
 // gateway has not read. Lines inside a multi-line reply are not parsed: see ReplyScanner.
 func ParseReplyLine(line []byte) (ReplyLine, error) {
 	if len(line) < 3 || !isDigit(line[0]) || !isDigit(line[1]) || !isDigit(line[2]) {
@@ -52,8 +52,8 @@ func (e *ReplyTooLongError) Error() string {
 	return fmt.Sprintf("reply is longer than %d lines or %d bytes", e.Lines, e.Bytes)
 }
 
-// ReplyScanner finds the ends of replies, line by line, and stores no lines: it is for a caller that passes
-// lines on as they arrive. The zero value is ready, with the default limits.
+// ReplyScanner finds the ends of replies, line by line, and stores no lines: it is for a caller that forwards
+// lines as they arrive. The zero value is ready, with the default limits.
 type ReplyScanner struct {
 	MaxLines, MaxBytes int // of one reply; bytes without the endings; 0: the default
 
@@ -64,12 +64,12 @@ type ReplyScanner struct {
 // Code returns the code of the current multi-line reply, or 0 between replies.
 func (s *ReplyScanner) Code() int { return s.code }
 
-// Scan takes the next line, without its ending, and reports whether it completes the reply. A reply that
+// Scan reads the next line, without its ending, and reports whether it completes the reply. A reply that
 // begins with `code-` ends with a line that begins with the same code and a space (RFC 959 section 4.2). The
 // lines in between may be anything, even other codes.
 //
-// There are servers that end such a reply with the code alone, and others that have such a line within it.
-// ahead says that the stream has another line already: then the code alone is not the end.
+// Some servers end such a reply with the code alone, others have such a line within it. If ahead is set, the
+// stream has another line already, and the code alone is not the end.
 //
 // The error is a *ReplyTooLongError or one of ParseReplyLine. The scanner then expects the first line of a
 // reply, but the caller can no longer know which line that is.
@@ -102,7 +102,7 @@ func endsReply(line []byte, code int) bool {
 	return len(line) > 3 && line[3] == ' ' && beginsWith(line, code)
 }
 
-// beginsWith reports whether a line of three bytes at least begins with code.
+// beginsWith reports whether a line of at least three bytes begins with code.
 func beginsWith(line []byte, code int) bool {
 	return isDigit(line[0]) && isDigit(line[1]) && isDigit(line[2]) && codeOf(line) == code
 }

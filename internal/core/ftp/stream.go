@@ -11,14 +11,14 @@ import (
 type ClientLine struct {
 	Telnet  []byte  // the Telnet commands in front of the FTP command; empty: none
 	Text    []byte  // the rest of the line, as the client sent it
-	Command Command // Text behind leading spaces, parsed; the zero Command if that is no command
+	Command Command // Text after leading spaces, parsed; the zero Command if that is no command
 	IsReply bool    // Text is no command and reads like the first line of a reply
-	Glued   bool    // Command is a PASS without a space behind the verb: perhaps another command
+	Glued   bool    // Command is a PASS without a space after the verb: perhaps another command
 }
 
 // ParseClientLine parses a line without its ending. It reports no error: a line that is no command has a
-// Command without a verb. There are servers that look at the first four letters only: for them PASSword is a
-// PASS. So it is one here, and its argument a secret.
+// Command without a verb. Some servers read only the first four letters: PASSword is a PASS for them. So it
+// is one here, and its argument is a secret.
 func ParseClientLine(line []byte) ClientLine {
 	var l ClientLine
 	l.Telnet, l.Text = cutTelnet(line)
@@ -30,12 +30,12 @@ func ParseClientLine(line []byte) ClientLine {
 		l.Command, l.Glued = Command{Verb: "PASS", Arg: command[len("PASS"):]}, true
 	case err != nil && len(l.Text) > 0 && isDigit(l.Text[0]):
 		r, err := ParseReplyLine(l.Text)
-		l.IsReply = err == nil && (r.Sep != 0 || len(r.Text) == 0) && r.Code < 700 // servers do not say more
+		l.IsReply = err == nil && (r.Sep != 0 || len(r.Text) == 0) && r.Code < 700 // servers send no others
 	}
 	return l
 }
 
-// Blank reports whether there is nothing in the line.
+// Blank reports whether the line is empty.
 func (l ClientLine) Blank() bool { return len(l.Text) == 0 && len(l.Telnet) == 0 }
 
 // ServerLine is a line from a server, and its place in the reply that it belongs to. Text is a part of the
@@ -43,14 +43,14 @@ func (l ClientLine) Blank() bool { return len(l.Text) == 0 && len(l.Telnet) == 0
 type ServerLine struct {
 	Text    []byte // without its ending
 	Ending  Ending
-	Code    int  // of the reply; 0: the line begins no reply and stands in none
+	Code    int  // of the reply; 0: the line belongs to none
 	First   bool // the reply begins with this line
 	Last    bool // the reply is complete with this line
 	Endless bool // the reply exceeds the scanner's limits; Code is 0
 }
 
-// Next is Scan for a caller that needs to know what the line is, too. A line that has no space behind its
-// code gets one, so that all clients read it as the gateway does.
+// Next is Scan for a caller that also needs the parsed line. A line without a space after its code gets one,
+// so that all clients read it as the gateway does.
 func (s *ReplyScanner) Next(text []byte, ending Ending, ahead bool) ServerLine {
 	l := ServerLine{Text: text, Ending: ending, Code: s.code, First: s.code == 0}
 	last, err := s.Scan(text, ahead)

@@ -1,4 +1,4 @@
-// Package netflow describes TCP connections as the kernel's conntrack and log see them. It has types only;
+// Package netflow describes TCP connections as the kernel's conntrack and log report them. It has types only;
 // package conntrack reads them from the kernel.
 package netflow
 
@@ -38,10 +38,10 @@ const (
 	TCPSynSent2
 )
 
-// Completed reports whether both ends have completed the handshake, and none has reset the connection since.
+// Completed reports whether the handshake is complete, and neither end has reset the connection since.
 func (s TCPState) Completed() bool { return s >= TCPEstablished && s <= TCPTimeWait }
 
-// Over reports whether no more data comes: both ends have closed the connection, or one has reset it.
+// Over reports whether no more data can follow: both ends have closed the connection, or one has reset it.
 func (s TCPState) Over() bool { return s == TCPTimeWait || s == TCPClose }
 
 // Flow is a TCP connection that the kernel tracks.
@@ -52,13 +52,13 @@ type Flow struct {
 	Master   Tuple  // the original tuple of the control connection that announced this one; zero: none
 	State    TCPState
 	Replied  bool    // the server has answered
-	Closed   bool    // the server, the end that was connected to, has sent the first FIN
+	Closed   bool    // the server (the end that accepted) has sent the first FIN
 	Sent     Counter // in the direction of Original; zero without accounting
 	Received Counter // in the direction of Reply
 }
 
 // Want reports whether the caller is interested in a flow, by its original tuple and its master's, which is
-// zero if there is no master or the kernel does not say.
+// zero if there is no master or the kernel does not report one.
 type Want = func(original, master Tuple) bool
 
 // FlowChange says how a flow has changed.
@@ -69,7 +69,7 @@ const (
 	FlowNew FlowChange = iota
 	FlowUpdated
 	FlowGone
-	FlowsMissed // events were lost: everything known of flows may be wrong until a new dump
+	FlowsMissed // events were lost: the state of all flows may be wrong until a new dump
 )
 
 // FlowEvent is a change of a flow. Flow is zero for FlowsMissed. It has counters for FlowGone only, and no

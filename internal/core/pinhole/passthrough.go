@@ -8,14 +8,14 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// Passthrough is the permission for one client to reach a server's passive ports one to one, while it has a
-// session that is encrypted from end to end.
+// Passthrough is the permission for one client to reach a server's passive ports one to one, while it has an
+// end-to-end encrypted session.
 type Passthrough struct {
 	From     netip.Addr        // the client
 	Listen   netip.Addr        // the gateway's address that it connected to
 	Ports    forward.PortRange // the same at the gateway and at the server
 	Target   netip.Addr        // the server
-	SourceIP netip.Addr        // the gateway's address that the server sees: the one it knows from control
+	SourceIP netip.Addr        // the gateway's address that the server sees, as on the control connection
 }
 
 // String returns "FROM > LISTEN port PORTS > SOURCE > TARGET".
@@ -27,15 +27,14 @@ func (p Passthrough) String() string {
 // can translate what goes through.
 func (p Passthrough) OneFamily() bool { return oneFamily(p.From, p.Listen, p.Target, p.SourceIP) }
 
-// Unmap returns the passthrough with its IPv4 addresses written as such, however the caller's sockets write
-// them.
+// Unmap returns the passthrough with IPv4-mapped addresses converted to IPv4.
 func (p Passthrough) Unmap() Passthrough {
 	p.From, p.Listen = p.From.Unmap().WithZone(""), p.Listen.Unmap()
 	p.Target, p.SourceIP = p.Target.Unmap(), p.SourceIP.Unmap()
 	return p
 }
 
-// Validate returns an error for a passthrough that is not exact, as for a pinhole, or that opens ports of
+// Validate returns an error for a passthrough that is not exact, as for a pinhole, or that includes ports of
 // services.
 func (p Passthrough) Validate() error {
 	hole := Pinhole{From: p.From, Listen: netip.AddrPortFrom(p.Listen, 0),

@@ -1,6 +1,6 @@
 // Package pinhole describes the permission for data connections: a pinhole for exactly one of them, a bridge
-// that the gateway connects to both ends, and a passthrough for a session that nobody here reads. It also
-// describes the outcome of a data connection.
+// that the gateway connects to both ends, and a passthrough for a session that the gateway does not read. It
+// also describes the outcome of a data connection.
 //
 // It is pure: it opens nothing.
 package pinhole
@@ -13,27 +13,27 @@ import (
 )
 
 // Lifetime is how long a pinhole waits for its connection while no transfer command waits for it: a client
-// connects at once, or after a few lost SYNs (sent again after 1, 3, 7 and 15 seconds), or never. With a
-// transfer command under way it lives as long as that: some ends connect only a minute later (z/OS, which
-// recalls a data set from tape first).
+// connects at once, or after a few lost SYNs (sent again after 1, 3, 7 and 15 seconds), or never. During a
+// transfer command it stays open until the transfer ends: some ends connect only a minute later (z/OS, which
+// first recalls a data set from tape).
 const Lifetime = 30 * time.Second
 
-// FirstPackets is how many first packets of connections a pinhole of the kernel's lets through. Anybody can
-// send one with the address of another, so a single one must not use the pinhole up. The connection that
+// FirstPackets is how many first packets of connections a pinhole of the kernel's accepts. An attacker can
+// forge the source address of one, so a single one must not exhaust the pinhole. The connection that
 // completes closes it.
 const FirstPackets = 4
 
 // Pinhole is the permission for exactly one data connection: which peer can connect, to which port of the
-// gateway, and where the connection leads. In passive mode the client connects and the target is the server;
-// in active mode the server connects and the target is the client.
+// gateway, and the target of the connection. In passive mode the client connects and the target is the
+// server; in active mode the server connects and the target is the client.
 type Pinhole struct {
 	From     netip.Addr     // the peer that can connect
 	Listen   netip.AddrPort // the gateway's address and port for it; port 0 until one is drawn
 	Target   netip.AddrPort // the far end
-	SourceIP netip.Addr     // the gateway's address that the target sees: the one it knows from control
+	SourceIP netip.Addr     // the gateway's address that the target sees, as on the control connection
 
-	// Active: the server connects, and may do so before it accepts PORT. Such a connection is kept waiting,
-	// because there are servers that accept PORT only if they can connect (pyftpdlib).
+	// Active: the server connects, and may do so before it accepts PORT. Such a connection waits for Arm,
+	// because some servers accept PORT only if they can connect (pyftpdlib).
 	Active bool
 
 	TLS TLSLegs // the legs on which the gateway speaks TLS
@@ -50,7 +50,7 @@ func (p Pinhole) OneFamily() bool {
 	return oneFamily(p.From, p.Listen.Addr(), p.Target.Addr(), p.SourceIP)
 }
 
-// Unmap returns the pinhole with its IPv4 addresses written as such, however the caller's sockets write them.
+// Unmap returns the pinhole with IPv4-mapped addresses converted to IPv4.
 func (p Pinhole) Unmap() Pinhole {
 	p.From, p.SourceIP = p.From.Unmap(), p.SourceIP.Unmap()
 	p.Listen = netip.AddrPortFrom(p.Listen.Addr().Unmap(), p.Listen.Port())
@@ -58,8 +58,7 @@ func (p Pinhole) Unmap() Pinhole {
 	return p
 }
 
-// Validate returns an error for a pinhole that is not exact: one that lets everybody in, or that opens at all
-// addresses.
+// Validate returns an error for a pinhole that is not exact: one for every peer, or at all addresses.
 func (p Pinhole) Validate() error {
 	switch at := p.Listen.Addr(); {
 	case !p.From.IsValid() || p.From.IsUnspecified():
@@ -84,7 +83,7 @@ type Bridge struct {
 	TLS            TLSLegs // the legs on which the gateway speaks TLS
 }
 
-// Validate returns an error where an end cannot be connected to.
+// Validate returns an error if an end is not a usable target.
 func (b Bridge) Validate() error {
 	if err := validateTarget(b.Client.Target); err != nil {
 		return err
@@ -95,7 +94,7 @@ func (b Bridge) Validate() error {
 // TLSLegs says on which legs of a data connection the gateway speaks TLS.
 type TLSLegs struct{ Client, Server bool }
 
-// Any reports whether there is such a leg: then the kernel cannot carry the connection.
+// Any reports whether a leg has TLS, so that the kernel cannot carry the connection.
 func (l TLSLegs) Any() bool { return l.Client || l.Server }
 
 // validateTarget returns an error for an address and port that nothing can listen at.

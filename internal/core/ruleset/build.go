@@ -12,8 +12,8 @@ import (
 // Build returns the table that publishes the forwards. They must be sound (forward.Check). A forward whose
 // server has no address of a family is not published for that family. The table has maps for pinholes if the
 // kernel may carry the data connections of a forward with tracking proxy, and maps for passthrough ranges if
-// encrypted sessions may pass through. inUse are passthrough ranges that have to stay even if no forward asks
-// for them any more: sessions outlive a change of their forward.
+// encrypted sessions may pass through. inUse are passthrough ranges that must stay even if no forward has
+// them any more: sessions outlive a change of their forward.
 func Build(name string, all []forward.Resolved, inUse ...forward.PortRange) Table {
 	b := builder{sets: map[string]*Set{}}
 	forwards := withoutProxy(all)
@@ -27,7 +27,7 @@ func Build(name string, all []forward.Resolved, inUse ...forward.PortRange) Tabl
 		for _, k := range kinds {
 			b.addKind(v, k, forwards)
 		}
-		b.addHelperGuard(v, forwards)
+		b.addHelperResets(v, forwards)
 		b.addMasquerade(v, forwards)
 	}
 	t := Table{Name: name, Helper: len(b.helper) > 0}
@@ -38,7 +38,7 @@ func Build(name string, all []forward.Resolved, inUse ...forward.PortRange) Tabl
 	slices.SortFunc(t.Sets, func(x, y Set) int { return cmp.Compare(x.Name, y.Name) })
 	if t.Helper {
 		t.Chains = append(t.Chains,
-			Chain{"helper", "filter", "prerouting", Mangle, slices.Concat(b.guard, b.helper)})
+			Chain{"helper", "filter", "prerouting", Mangle, slices.Concat(b.resets, b.helper)})
 	}
 	if pinholes || len(ranges) > 0 || len(forwards) > 0 {
 		rules := slices.Concat(logFirst(name, all), b.pinholes, b.control, b.ports)
@@ -56,7 +56,7 @@ func Build(name string, all []forward.Resolved, inUse ...forward.PortRange) Tabl
 // precedence over passive ports for every kind of listen address.
 type builder struct {
 	sets                     map[string]*Set
-	helper, guard            []Rule // chain helper
+	helper, resets           []Rule // chain helper
 	pinholes, control, ports []Rule // chain prerouting
 	sources, masquerade      []Rule // chain postrouting
 }
@@ -191,8 +191,7 @@ func (b *builder) addKind(v Version, k kind, forwards []forward.Resolved) {
 }
 
 // clientsOf returns the prefixes of one family that may use a forward. It leaves out prefixes that another
-// one covers, because an interval set refuses overlaps. A forward for everybody has one prefix, which is not
-// valid.
+// one covers, because an interval set refuses overlaps. A forward for all clients has one invalid prefix.
 func clientsOf(f forward.Forward, v Version) []netip.Prefix {
 	if len(f.Clients) == 0 {
 		return []netip.Prefix{{}}
@@ -209,11 +208,11 @@ func clientsOf(f forward.Forward, v Version) []netip.Prefix {
 	return clients
 }
 
-// addHelperGuard adds rules that keep the kernel's helper away from the gateway's own services: they refuse
+// addHelperResets adds rules that protect the gateway's own services from the kernel's helper: they refuse
 // data connections to ports below 1024 that the helper expects (RFC 2577 section 3). Without them a server
 // that sends "227 (...,0,22)" would redirect its client's next connection to the gateway's port 22 to itself,
 // and a client could do the same with PORT.
-func (b *builder) addHelperGuard(v Version, forwards []forward.Resolved) {
+func (b *builder) addHelperResets(v Version, forwards []forward.Resolved) {
 	listeners := Set{Name: "listeners" + v.digit(), Version: v, Key: []Column{ColumnListen}}
 	servers := Set{Name: "servers" + v.digit(), Version: v, Key: []Column{ColumnSource}}
 	everywhere := false
@@ -231,18 +230,18 @@ func (b *builder) addHelperGuard(v Version, forwards []forward.Resolved) {
 	}
 	data := Rule{StateIs{"related"}, HelperIs{}, PortBelow{1024}}
 	if b.sets[listeners.Name] != nil {
-		b.guard = append(b.guard, slices.Concat(data, Rule{In{v, listeners.Key, listeners.Name}, Reset{}}))
+		b.resets = append(b.resets, slices.Concat(data, Rule{In{v, listeners.Key, listeners.Name}, Reset{}}))
 	}
 	if everywhere {
-		b.guard = append(b.guard, slices.Concat(data, Rule{FamilyIs{v}, ToGateway{}, Reset{}}))
+		b.resets = append(b.resets, slices.Concat(data, Rule{FamilyIs{v}, ToGateway{}, Reset{}}))
 	}
 	if b.sets[servers.Name] != nil {
-		b.guard = append(b.guard, slices.Concat(data, Rule{In{v, servers.Key, servers.Name}, Reset{}}))
+		b.resets = append(b.resets, slices.Concat(data, Rule{In{v, servers.Key, servers.Name}, Reset{}}))
 	}
 }
 
 // addMasquerade adds rules that give translated connections the gateway's address as their source, so that
-// the server's answers come back. Data connections of kernel tracking need none: the helper gives them the
+// the server's answers return to it. Data connections of kernel tracking need none: the helper gives them the
 // addresses of their master (nf_nat_follow_master).
 func (b *builder) addMasquerade(v Version, forwards []forward.Resolved) {
 	exact := Set{Name: "masquerade" + v.digit(), Version: v,
@@ -278,7 +277,7 @@ func (b *builder) addMasquerade(v Version, forwards []forward.Resolved) {
 }
 
 // mergePorts joins elements whose port ranges overlap and that are equal otherwise. Forwards on two
-// interfaces may lead to the same server, and an interval set refuses overlaps.
+// interfaces may have the same server, and an interval set refuses overlaps.
 func mergePorts(elements []Element) []Element {
 	slices.SortFunc(elements, compareElements)
 	merged := elements[:0]

@@ -8,12 +8,12 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// The sequence numbers of a connection tell how many bytes it carried (RFC 9293 section 3.4). The kernel's
-// own counters count packets, and those that were sent twice too. So the table logs the segments that begin
-// and end a connection.
+// The sequence numbers of a connection show how many bytes it carried (RFC 9293 section 3.4). The kernel's
+// own counters include headers and retransmissions. So the table logs the segments that begin and end a
+// connection.
 //
-// This also tells who uses a pinhole, when the far end answers or the client repeats its SYN. The kernel's
-// events would tell the same, but for every connection through the gateway, and at twice the cost.
+// The log also shows who uses a pinhole, when the far end answers, and when the client repeats its SYN. The
+// kernel's events would show the same, but for every connection through the gateway, and at twice the cost.
 
 // logChain is the name of the chain that logs.
 const logChain = "forward"
@@ -35,14 +35,13 @@ func logEnds(table string) Rule {
 	return Rule{AtEnds{}, NotFirst{}, Translated{}, DialledFrom{lowestData}, Log{LogGroup(table)}}
 }
 
-// firstPerSecond bounds how many first packets are logged: that is cheap, and enough unless somebody floods
-// the ports.
+// firstPerSecond bounds how many first packets are logged: cheap, and enough except in a flood.
 const firstPerSecond = 1000
 
 // logFirst returns rules that log the first packets of connections to passive ports, one rule for each range.
-// They stand first in a chain for NAT, which sees only first packets. So they show who comes from a wrong
-// address or too late, where no pinhole matches, and whose first packet comes twice: a filter of the gateway
-// has dropped it behind the pinhole.
+// They are first in a chain for NAT, which sees only first packets. So they show peers from a wrong address
+// or too late, for which no pinhole matches, and a repeated first packet, which a filter of the gateway
+// dropped after the pinhole.
 func logFirst(table string, all []forward.Resolved) (rules []Rule) {
 	var ranges []forward.PortRange
 	for _, f := range all {

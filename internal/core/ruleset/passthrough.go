@@ -15,8 +15,8 @@ const MaxPassthroughs = 65535
 // A client that may use a range of ports is an element of two maps, and each range has maps of its own. One
 // interval map for all ranges would need fewer rules. But to delete an element of such a map, the kernel
 // walks over all elements before it (nft_pipapo_remove in net/netfilter/nft_set_pipapo.c): with ten thousand
-// elements one deletion takes 55 ms, in which nobody else can change any table. Here it takes 45 µs. There
-// are few ranges, because servers that are configured alike share theirs.
+// elements one deletion takes 55 ms, during which no other change of any table is possible. With one map for
+// each range it takes 45 µs. There are few ranges, because servers with the same range share a map.
 
 // PassthroughMap returns the map from client and gateway address to server, for a range of ports.
 func PassthroughMap(v Version, ports forward.PortRange) Set {
@@ -33,7 +33,7 @@ func PassthroughSourceMap(v Version, ports forward.PortRange) Set {
 }
 
 // rangeName returns the name of a range's map. The purposes, passage and passagesource, are older than the
-// word passthrough. They stay: operators and their scripts see them in "nft list ruleset".
+// word passthrough. They stay, because operators and scripts see them in "nft list ruleset".
 func rangeName(purpose string, v Version, ports forward.PortRange) string {
 	return fmt.Sprintf("%s%s_%d_%d", purpose, v.digit(), ports.First, ports.Last)
 }

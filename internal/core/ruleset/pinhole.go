@@ -3,25 +3,25 @@ package ruleset
 import "ftpgate/internal/core/forward"
 
 // MaxPinholes bounds how many pinholes of one version of IP the kernel holds: three for each session that
-// forward.DefaultSessions allows, although a session has one at most.
+// forward.DefaultSessions allows, although a session has at most one.
 const MaxPinholes = 65535
 
 // A pinhole (pinhole.Pinhole) is an element of two maps. Packets only read them. A rule could instead delete
 // the element that it matches from a set of unused pinholes. But the kernel counts deleted elements until it
-// has collected them, and it puts that off while transactions come in (nft_rhash_gc in
+// has collected them, and it postpones that during transactions (nft_rhash_gc in
 // net/netfilter/nft_set_hash.c), so that under load the set would fill up with deleted elements.
 
 // PinholeMap returns the map from sender, gateway address and port to the far end of each pinhole. Every
-// element is limited to a few packets: the kernel looks only the first packet of a connection up here, and
-// counts under a lock. The connection that completes its handshake closes the pinhole; the limit bounds how
-// many are begun before.
+// element is limited to a few packets: the kernel looks up only the first packet of a connection, and counts
+// under a lock. The connection that completes its handshake closes the pinhole; the limit bounds the attempts
+// before.
 func PinholeMap(v Version) Set {
 	return Set{Name: "pinhole" + v.digit(), Version: v, Key: []Column{ColumnSource, ColumnListen, ColumnPort},
 		Value: []Column{ColumnTo, ColumnToPort}, Timeout: true, Limited: true, Size: MaxPinholes}
 }
 
 // SourceMap returns the map from sender, gateway address and far end to the address that the far end sees.
-// Rules look it up after translation, when the packet no longer has the port that was dialled.
+// Rules look it up after translation, when the packet no longer has the dialled port.
 func SourceMap(v Version) Set {
 	return Set{Name: "source" + v.digit(), Version: v,
 		Key: []Column{ColumnSource, ColumnDialled, ColumnServer,

@@ -59,10 +59,9 @@ type (
 	AtEnds struct{}
 	// NotFirst does not match the first packet of a connection, if packets are counted: ct packets != 1
 	NotFirst struct{}
-	// DialledFrom matches connections whose client dialled this port or a higher one: ct original proto-dst
-	// >= 1024
+	// DialledFrom matches connections whose client dialled at least this port: ct original proto-dst >= 1024
 	DialledFrom struct{ Port uint16 }
-	// UpTo matches so many packets a second, and as many at once: limit rate 1000/second burst 1000 packets
+	// UpTo matches PerSecond packets a second, and as many at once: limit rate 1000/second burst 1000 packets
 	UpTo struct{ PerSecond int }
 	// Log sends a copy of the packet to the listener of a group: log group 2121
 	Log struct{ Group uint16 }
@@ -95,7 +94,7 @@ func (s UpTo) text() string {
 }
 func (s Log) text() string { return fmt.Sprintf("log group %d", s.Group) }
 
-// digit returns the version as it stands in the names of sets.
+// digit returns the version's digit in the names of sets.
 func (v Version) digit() string { return strconv.Itoa(int(v)) }
 
 // protocol returns nft's word for the version's header.
@@ -106,7 +105,7 @@ func (v Version) protocol() string {
 	return "ip6"
 }
 
-// fields returns the packet's fields that a key is compared with, in nft syntax.
+// fields returns the packet fields that a key is compared with, in nft syntax.
 func fields(v Version, key []Column) string {
 	parts := make([]string, len(key))
 	for i, c := range key {
@@ -159,7 +158,7 @@ func (s Set) ElementText(e Element) string {
 }
 
 // Text returns the table as a file that nft -f loads: everything that ftpgate changes in the kernel's rules,
-// but for elements that expire.
+// except elements that expire.
 func (t Table) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "table %s %s {\n", Family, t.Name)

@@ -21,11 +21,11 @@ const headerLen = 5
 // data: two bytes, the content type, and the authentication tag. The shortest reply of FTP is longer.
 const longestAlert = 2 + 1 + 16
 
-// Handshake follows the records of a client and a server. The zero value is before the first one. What it is
-// given must be whole: each byte of either side, in the order in which the other side gets them.
+// Handshake follows the records of a client and a server. The zero value is before the first one. Its input
+// must be complete: each byte of either side, in the order in which the other side gets them.
 //
 // The server answers application data only if the client has ended its handshake. In TLS 1.3 the end of the
-// handshake looks like application data. So a handshake has ended with the third of these:
+// handshake looks like application data. So a handshake ends with the third of these:
 //
 //	the server sends ChangeCipherSpec or application data: it encrypts
 //	the client sends application data
@@ -37,7 +37,7 @@ type Handshake struct {
 	ended          bool
 }
 
-// Client takes what the client sends next.
+// Client reads what the client sends next.
 func (h *Handshake) Client(b []byte) {
 	if h.ended {
 		return
@@ -47,7 +47,7 @@ func (h *Handshake) Client(b []byte) {
 	})
 }
 
-// Server takes what the server sends next, and reports whether the handshake has ended.
+// Server reads what the server sends next, and reports whether the handshake has ended.
 func (h *Handshake) Server(b []byte) (ended bool) {
 	if h.ended {
 		return true
@@ -59,11 +59,11 @@ func (h *Handshake) Server(b []byte) (ended bool) {
 	return h.ended
 }
 
-// stream is what one side sends.
+// stream is the records of one side.
 type stream struct {
 	header [headerLen]byte
 	have   int  // bytes of the header
-	left   int  // bytes of the record behind it
+	left   int  // bytes of the record after it
 	broken bool // it is not TLS, or not any more (CCC)
 }
 

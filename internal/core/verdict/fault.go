@@ -1,4 +1,4 @@
-// Package verdict says why a session failed: a code for programs, one sentence and one remedy for people.
+// Package verdict says why a session failed: a code for programs, and one sentence and one remedy for people.
 package verdict
 
 import (
@@ -9,7 +9,7 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// Code names what went wrong, or that nothing did. Codes are part of the interface: programs compare them.
+// Code names a fault, or the lack of one. Codes are part of the interface: programs compare them.
 type Code string
 
 // The codes.
@@ -43,7 +43,7 @@ const (
 	CodeTooManyRefusals    Code = "too_many_refusals"
 	CodeClientSpeaksHTTP   Code = "client_speaks_http"
 	CodeClientSpeaksSSH    Code = "client_speaks_ssh"
-	CodeClientBeginsTLS    Code = "client_begins_tls" // where plain text is due
+	CodeClientBeginsTLS    Code = "client_begins_tls" // where plain text is expected
 	CodeClientLeft         Code = "client_left"
 	CodeKilled             Code = "killed"
 
@@ -65,10 +65,10 @@ const (
 	CodeTruncated            Code = "truncated"
 	CodeClientNeverConnected Code = "client_never_connected"
 	CodeClientFromElsewhere  Code = "client_from_elsewhere"
-	// the connection reached the gateway and did not get through it
+	// the connection reached the gateway but not the far end
 	CodeGatewayFilter         Code = "gateway_filter"
 	CodeClientTooLate         Code = "client_too_late"
-	CodeForgedConnections     Code = "forged_connections" // they have used the pinhole up
+	CodeForgedConnections     Code = "forged_connections" // they exhausted the pinhole's first packets
 	CodeServerNeverConnected  Code = "server_never_connected"
 	CodeServerFromElsewhere   Code = "server_from_elsewhere"
 	CodeServerDataUnreachable Code = "server_data_unreachable"
@@ -78,20 +78,20 @@ const (
 	CodeAborted               Code = "aborted"
 )
 
-// Fault is something that went wrong or was refused, with the details that its sentence needs. A field that
-// is not known is zero.
+// Fault is something that went wrong or was refused, with the details that its sentence needs. An unknown
+// field is zero.
 type Fault struct {
 	Code     Code
-	Verb     string            // the command that it is about
+	Verb     string            // the command at fault
 	Reason   string            // the server's reply to it, or the reason for the refusal
-	Peer     netip.Addr        // the peer that it is about
+	Peer     netip.Addr        // the peer at fault
 	At       netip.AddrPort    // where the peer should have connected to
-	Expected netip.Addr        // who alone may connect there
+	Expected netip.Addr        // the only peer that may connect there
 	Ports    forward.PortRange // the range that At was drawn from
 	Named    netip.Addr        // the other host that the server's reply to PASV named; not valid: none
-	Waited   time.Duration     // how long the gateway, or the client, waited
+	Waited   time.Duration     // how long the gateway or the client waited
 	Err      string            // the cause
-	Remedy   string            // replaces the verdict's own remedy; empty: it does not
+	Remedy   string            // replaces the verdict's own remedy; may be empty
 	Fatal    bool              // it ended the session
 }
 
@@ -101,7 +101,7 @@ type sentence struct {
 	remedy func(Fault) string
 }
 
-// Verdict is how a session went, at its end or so far.
+// Verdict is the outcome of a session, at its end or so far.
 type Verdict struct {
 	Code   Code   `json:"code"`
 	Text   string `json:"text"`             // one sentence
@@ -124,8 +124,8 @@ func (f Fault) Verdict() Verdict {
 	return v
 }
 
-// Minor reports whether clients usually go on after such a fault: they tried something that they can do
-// without.
+// Minor reports whether clients usually continue after such a fault, because they can do without what they
+// tried.
 func (f Fault) Minor() bool {
 	switch f.Code {
 	case CodeTLSRefused, CodeTLSCommandRefused, CodeCommandRefused, CodeFamily, CodeServerUnaskedReply,

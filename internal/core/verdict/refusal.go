@@ -1,11 +1,11 @@
 package verdict
 
 // Refusal says what was refused, corrected or cut off, and why. With the kind NotRefused and a code it is a
-// refusal by the server, which the client reads in the server's own words.
+// refusal by the server, whose reply the client reads.
 type Refusal struct {
 	Kind   RefusalKind
 	Code   Code   // empty: the usual one of its kind
-	Reason string // in plain words, without anything that a peer sent
+	Reason string // in words for the client, without any text of a peer's
 	Remedy string // what the operator can do about it; empty: the verdict's own
 }
 
@@ -29,7 +29,7 @@ const (
 	RefusedFamily         // an address family that is not the connection's
 	RefusedAddress        // PORT or EPRT to another host
 	RefusedPort           // a data connection to a service's port
-	RefusedUnaskedReply   // a reply that nobody asked for
+	RefusedUnaskedReply   // an unsolicited reply
 	RefusedBadReply       // a reply that does not fit its command, or is not FTP
 	RefusedNoPort         // the data path has no pinhole
 	RefusedBrokenTransfer // a data connection that broke
@@ -37,7 +37,7 @@ const (
 )
 
 // kinds has the label of each kind in logs and metrics, and its usual code. Labels are part of the interface:
-// dashboards know them.
+// dashboards use them.
 var kinds = [RefusalKinds]struct {
 	label string
 	code  Code

@@ -4,8 +4,8 @@ import (
 	"strings"
 )
 
-// FailedToConnect reports whether a server's reply says that the data connection did not come about
-// (RFC 959 section 4.2).
+// FailedToConnect reports whether a server's reply says that the data connection failed (RFC 959 section
+// 4.2).
 func FailedToConnect(reply string) bool { return strings.HasPrefix(reply, "425") }
 
 // GivesReason reports whether a server's reply gives a reason for a failed transfer that is not the data

@@ -24,12 +24,12 @@ var controlSentences = map[Code]sentence{
 			"clients come from the gateway's address"),
 	},
 	CodeServerLeft: {
-		says("{reason|the server has closed the connection}{during}"),
-		says("check the server's log, and its limits of time and of sessions"),
+		says("{reason|the server closed the connection}{during}"),
+		says("check the server's log, and its idle and session limits"),
 	},
 	CodeServerTLS: {
 		func(f Fault) string {
-			const begin = "no TLS with the server: " // the detail may begin with it, too
+			const begin = "no TLS with the server: " // the detail may also begin with it
 			return begin + strings.TrimPrefix(detail(f), begin)
 		}, nil,
 	},
@@ -97,21 +97,21 @@ var controlSentences = map[Code]sentence{
 		says("check which program it is: a browser, a scanner, or TLS where plain text is expected"),
 	},
 	CodeTooManyRefusals: {
-		says("ended because one thing after the other was refused"),
+		says("ended after too many refusals"),
 		says("find out which program the client is, and what it wants: ftpgate explain has its commands"),
 	},
 	CodeClientSpeaksHTTP: {
 		says("the client speaks HTTP, not FTP: probably a browser, or a program that takes the gateway for " +
 			"an HTTP proxy"),
-		says("have users take an FTP client; if it goes on, a web page may be using their browsers against " +
-			"the server (ALPACA, NAT slipstreaming)"),
+		says("have users use an FTP client; if it continues, a web page may be using their browsers " +
+			"against the server (ALPACA, NAT slipstreaming)"),
 	},
 	CodeClientSpeaksSSH: {
 		says("the client speaks SSH, not FTP: an SSH client, or an SFTP client"),
 		says("have it connect to the server's SSH port: SFTP is another protocol than FTP"),
 	},
 	CodeClientBeginsTLS: {
-		says("the client began with TLS where plain text is due: {reason}"), nil,
+		says("the client began with TLS where plain text is expected: {reason}"), nil,
 	},
 	CodeClientLeft: {
 		says("the client closed its control connection while {verb|a transfer} ran"),
@@ -134,7 +134,7 @@ func refusedText(f Fault) string {
 	return fmt.Sprintf("the server did not carry out %s: %s", f.Verb, reply)
 }
 
-// refusedRemedy returns where to look for the reason.
+// refusedRemedy returns where to find the reason.
 func refusedRemedy(f Fault) string {
 	code := f.Reason[:min(3, len(f.Reason))]
 	switch {

@@ -41,7 +41,7 @@ var dataSentences = map[Code]sentence{
 	CodeTLSRequired: {
 		func(f Fault) string {
 			switch f.Verb {
-			case "PASV", "EPSV", "PORT", "EPRT", "PROT": // the command itself may have come over TLS
+			case "PASV", "EPSV", "PORT", "EPRT", "PROT": // the command itself may have been sent over TLS
 				return fmt.Sprintf(
 					"the client asked for data in clear with %s, and this forward requires TLS", f.Verb)
 			}
@@ -78,7 +78,8 @@ var dataSentences = map[Code]sentence{
 			"drops ports {ports}, and whether the client can reach {host} at all"),
 	},
 	CodeClientFromElsewhere: {
-		says("{peer} connected to {at}, where only {expected} may: the client's data connection comes from " +
+		says("{peer} connected to {at}, which is reserved for {expected}: the client's data connection " +
+			"comes from " +
 			"another address than its control connection"),
 		says("make the client's NAT or proxy use one address for all connections of a client (a pool of " +
 			"addresses does not)"),
@@ -105,17 +106,18 @@ var dataSentences = map[Code]sentence{
 			"server_mode = \"passive\""),
 	},
 	CodeServerFromElsewhere: {
-		says("{peer} connected to {at}, where only {expected} may: the server's data connection comes from " +
+		says("{peer} connected to {at}, which is reserved for {expected}: the server's data connection " +
+			"comes from " +
 			"another address than the gateway connects to"),
 		says("have the server send data from the address that the gateway connects to (listen address, " +
 			"source address, its own NAT), or set server_mode = \"passive\""),
 	},
 	CodeServerDataUnreachable: {
-		says("the server does not take data connections at {at}: {dial error|no answer}{named}"),
+		says("the server does not accept data connections at {at}: {dial error|no answer}{named}"),
 		unreachableRemedy,
 	},
 	CodeClientDataUnreachable: {
-		says("the client does not take data connections at {at}: {dial error|no answer}"),
+		says("the client does not accept data connections at {at}: {dial error|no answer}"),
 		says("a firewall on the client's side blocks active mode: have the client use passive mode"),
 	},
 	CodeDataBroken: {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// says returns the sentence of a template. In braces stands a word for what the fault knows (words), and
-// after a | what replaces an empty one: another word, or text.
+// says returns the sentence of a template. Braces enclose the name of a value of the fault (see words), and
+// after a | the replacement of an empty value: another name, or text.
 func says(template string) func(Fault) string {
 	return func(f Fault) string {
 		known := f.words()
@@ -32,7 +32,7 @@ func says(template string) func(Fault) string {
 	}
 }
 
-// words returns what the fault knows, by the words of templates. A word without a value is empty.
+// words returns the fault's values by their names in templates. A missing value is empty.
 func (f Fault) words() map[string]string {
 	named := ""
 	if f.Named.IsValid() {
@@ -71,7 +71,7 @@ func dialError(err string) string {
 	return strings.NewReplacer("connect: ", "", "i/o timeout", "no answer").Replace(err)
 }
 
-// detail returns what the fault says: the reply or reason, and the error.
+// detail returns the reply or reason, and the error.
 func detail(f Fault) string {
 	if f.Reason != "" {
 		return f.Reason + enclosed("", f.Err)
@@ -87,7 +87,7 @@ func seconds(d time.Duration) string {
 	return fmt.Sprintf("%.0f s", d.Seconds())
 }
 
-// Round makes a duration one for people.
+// Round rounds a duration for people.
 func Round(d time.Duration) time.Duration {
 	switch {
 	case d < time.Millisecond:

@@ -55,7 +55,7 @@ func TestUnknownCode(t *testing.T) {
 	}
 }
 
-// What the server says decides where to look.
+// The server's reply decides the remedy.
 func TestRefusedTransfer(t *testing.T) {
 	for reply, want := range map[string][2]string{
 		"425 no": {"could not use the data connection for STOR: 425 no",

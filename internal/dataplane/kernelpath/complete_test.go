@@ -4,8 +4,8 @@ import (
 	"testing"
 )
 
-// A pinhole whose connection has come is closed once, and nobody waits for that; its port stays reserved. Of
-// one whose transfer fails then, Close waits until nobody can connect.
+// A pinhole whose connection has arrived is closed once, and nobody waits for that; its port stays reserved.
+// Of one whose transfer fails then, Close waits until nobody can connect.
 func TestComplete(t *testing.T) {
 	for _, used := range []bool{true, false} {
 		b := newBench(all)

@@ -14,7 +14,7 @@ import (
 // the ports that a passthrough asks for.
 var ErrOverlap = errors.New("another passthrough of the client has these ports")
 
-// clientKey is a client and an address of the gateway: between the two each port leads to one place.
+// clientKey is a client and an address of the gateway: between the two each port has one target.
 type clientKey struct{ from, listen netip.Addr }
 
 // sharedPassthrough is a passthrough and the number of its users. Opener.mu guards it.
@@ -25,12 +25,12 @@ type clientKey struct{ from, listen netip.Addr }
 type sharedPassthrough struct {
 	is       pinhole.Passthrough
 	handles  int           // that are not closed
-	armed    int           // of them: those that have it open
+	armed    int           // handles that have it open
 	changing chan struct{} // adding or removing: closed when the kernel has answered; else nil
 }
 
-// OpenPassthrough reserves the ports of a passthrough for a session, which the kernel learns of in Arm. All
-// sessions of a client share one. The error wraps ErrOverlap. The caller closes the handle.
+// OpenPassthrough reserves the ports of a passthrough for a session; Arm programs the kernel. All sessions of
+// a client share one. The error wraps ErrOverlap. The caller closes the handle.
 func (p *Opener) OpenPassthrough(of pinhole.Passthrough) (*Handle, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -59,8 +59,8 @@ func (p *Opener) PassthroughRanges() (ranges []forward.PortRange) {
 	return ranges
 }
 
-// find returns the passthrough that is reserved, nil where there is none, and an error where another one of
-// the client has some of its ports. The caller holds the lock.
+// find returns the reserved passthrough; nil: there is none. The error says that another passthrough of the
+// client has some of its ports. The caller holds the lock.
 func (p *Opener) find(of pinhole.Passthrough) (*sharedPassthrough, error) {
 	for _, other := range p.passthroughs[clientKey{of.From, of.Listen}] {
 		switch {
@@ -74,7 +74,7 @@ func (p *Opener) find(of pinhole.Passthrough) (*sharedPassthrough, error) {
 }
 
 // awaitChange waits until no goroutine calls the kernel for a passthrough. The caller holds the lock, which
-// is free meanwhile.
+// it releases meanwhile.
 func (p *Opener) awaitChange(shared *sharedPassthrough) {
 	for shared.changing != nil {
 		changing := shared.changing
@@ -84,7 +84,7 @@ func (p *Opener) awaitChange(shared *sharedPassthrough) {
 	}
 }
 
-// change calls the kernel for a passthrough. The caller holds the lock, which is free meanwhile.
+// change calls the kernel for a passthrough. The caller holds the lock, which it releases meanwhile.
 func (p *Opener) change(shared *sharedPassthrough, call func(pinhole.Passthrough) error) error {
 	changing := make(chan struct{})
 	shared.changing = changing
@@ -96,7 +96,7 @@ func (p *Opener) change(shared *sharedPassthrough, call func(pinhole.Passthrough
 	return err
 }
 
-// forget drops a passthrough that nobody uses. The caller holds the lock.
+// forget drops an unused passthrough. The caller holds the lock.
 func (p *Opener) forget(shared *sharedPassthrough) {
 	key := clientKey{shared.is.From, shared.is.Listen}
 	left := slices.DeleteFunc(p.passthroughs[key], func(p *sharedPassthrough) bool {
@@ -116,8 +116,8 @@ type Handle struct {
 	armed, closed bool
 }
 
-// Arm opens the passthrough, if no other session has. When it returns nil, the client can connect. The error
-// is the kernel's. The second Arm does nothing, nor does one after Close.
+// Arm opens the passthrough, unless another session has. When it returns nil, the client can connect. The
+// error is the kernel's. A second Arm and one after Close do nothing.
 func (h *Handle) Arm() error {
 	p, shared := h.opener, h.shared
 	p.mu.Lock()
@@ -136,8 +136,8 @@ func (h *Handle) Arm() error {
 	return nil
 }
 
-// Close ends the session's part. When it returns for the last session that has the passthrough open, nobody
-// new can connect; connections that have come through go on. The second Close does nothing.
+// Close ends the session's part. When it returns for the last session that has the passthrough open, no new
+// connection can be made; existing ones continue. A second Close does nothing.
 func (h *Handle) Close() {
 	if err := h.close(); err != nil {
 		h.opener.log.Error("a passthrough stays open until it expires", "client", h.shared.is.From, "err",
@@ -145,7 +145,7 @@ func (h *Handle) Close() {
 	}
 }
 
-// close is Close. The error is the kernel's, which keeps the passthrough.
+// close is Close. After an error of the kernel the passthrough stays open there.
 func (h *Handle) close() (err error) {
 	p, shared := h.opener, h.shared
 	p.mu.Lock()

@@ -66,7 +66,7 @@ func TestPassthroughArm(t *testing.T) {
 	}
 }
 
-// The kernel is told at the first session and at the last.
+// The kernel is called for the first session and for the last.
 func TestPassthroughShares(t *testing.T) {
 	b := newBench(all)
 	p, other := passthroughFrom("192.168.5.1", 50000, 50100), passthroughFrom("192.168.5.9", 50000, 50100)
@@ -90,7 +90,7 @@ func TestPassthroughShares(t *testing.T) {
 	}
 }
 
-// Between a client and an address of the gateway a port leads to one place.
+// Between a client and an address of the gateway a port has one target.
 func TestPassthroughOverlap(t *testing.T) {
 	b := newBench(all)
 	p := passthroughFrom("192.168.5.1", 50000, 50100)

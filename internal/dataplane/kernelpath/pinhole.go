@@ -1,12 +1,12 @@
 // Package kernelpath is the kernel's data path as a session sees it: it chooses the gateway's port for a data
-// connection and has the kernel open it for exactly that connection. It also has the kernel open passthroughs
-// for sessions that are encrypted from end to end, one for all sessions of a client.
+// connection and opens it in the kernel for exactly that connection. It also opens passthroughs in the kernel
+// for end-to-end encrypted sessions, one for all sessions of a client.
 //
-// It carries no data, it listens nowhere, and it does not know how the kernel is programmed. It never gives
-// the same port to one client twice at a time.
+// It carries no data, listens nowhere, and does not know how the kernel is programmed. It never gives a
+// client the same port twice at a time.
 //
 // Locks: Opener.mu and DataPort.mu are never held together. DataPort.mu is held when Kernel.Keep and
-// Kernel.RemoveLater are called, which do not wait; nothing else of the kernel is called under either. The
+// Kernel.RemoveLater are called, which do not wait; no other method of Kernel is called under either. The
 // kernel's transactions take each of them.
 package kernelpath
 
@@ -26,20 +26,20 @@ import (
 var ErrClosed = errors.New("pinhole is closed")
 
 // Kernel keeps pinholes and passthroughs in its tables. Package path implements it over the sets of package
-// nftset. Several goroutines may call its methods at once. They return when the change is in force.
+// nftset. Several goroutines may call its methods at once. They return when the change is in effect.
 type Kernel interface {
-	// Add lets first packets of the pinhole's connection through, pinhole.FirstPackets at most, within
+	// Add accepts first packets of the pinhole's connection, at most pinhole.FirstPackets, within
 	// pinhole.Lifetime.
 	Add(pinhole.Pinhole) error
-	// Keep lets an open pinhole live as long as it is wanted. It does not wait, and wanted must not.
+	// Keep keeps a pinhole open while wanted returns true. It does not wait, and wanted must not.
 	Keep(hole pinhole.Pinhole, wanted func() bool)
-	// Remove closes the pinhole; one that is not there is no error.
+	// Remove closes the pinhole; a missing one is no error.
 	Remove(pinhole.Pinhole) error
-	// RemoveLater removes a pinhole that has been used, some time soon, and does not wait for it.
+	// RemoveLater removes a used pinhole soon, and does not wait for it.
 	RemoveLater(pinhole.Pinhole)
 	// AddPassthrough opens the passthrough, until RemovePassthrough.
 	AddPassthrough(pinhole.Passthrough) error
-	// RemovePassthrough closes the passthrough; one that is not there is no error.
+	// RemovePassthrough closes the passthrough; a missing one is no error.
 	RemovePassthrough(pinhole.Passthrough) error
 }
 
@@ -52,20 +52,20 @@ type Opener struct {
 	log    *slog.Logger
 
 	mu           sync.Mutex
-	armed        map[pinhole.Pinhole]*DataPort      // that are in the kernel, or may be
+	armed        map[pinhole.Pinhole]*DataPort      // in the kernel, or perhaps in it
 	passthroughs map[clientKey][]*sharedPassthrough // a client has few at one address of the gateway
 }
 
 // New returns the path over a kernel, which allocates its ports with the allocator. free reports whether the
-// gateway itself leaves a port alone: nobody listens there, and no rule translates it. It is called for each
-// port that is tried. What the kernel fails to remove is logged.
+// gateway does not use a port itself: no socket listens there, and no rule translates it. It is called for
+// each candidate port. The log gets failed removals.
 func New(kernel Kernel, ports *port.Allocator, free func(netip.AddrPort) bool, log *slog.Logger) *Opener {
 	return &Opener{kernel: kernel, ports: ports, free: free, log: log,
 		armed: map[pinhole.Pinhole]*DataPort{}, passthroughs: map[clientKey][]*sharedPassthrough{}}
 }
 
-// Used reports whether a pinhole's peer has connected, as far as anybody knows, or nobody expects it any
-// more. It does not wait.
+// Used reports whether a pinhole's peer is known to have connected, or is not expected any more. It does not
+// wait.
 func (p *Opener) Used(hole pinhole.Pinhole) bool {
 	p.mu.Lock()
 	h := p.armed[hole]
@@ -73,20 +73,20 @@ func (p *Opener) Used(hole pinhole.Pinhole) bool {
 	return h == nil || h.isShut() || h.Used() || h.connected()
 }
 
-// note notes that a pinhole is in the kernel, or is not any more.
+// note records whether a pinhole is in the kernel.
 func (p *Opener) note(h *DataPort, armed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if armed {
-		p.armed[h.hole] = h
+		p.armed[h.pinhole] = h
 	} else {
-		delete(p.armed, h.hole)
+		delete(p.armed, h.pinhole)
 	}
 }
 
-// Open reserves a port of the range for a pinhole: hole.Listen has the address and no port yet. The kernel
-// learns of it in Arm. The caller calls Count before that if somebody knows whether the peer has connected.
-// The error wraps port.ErrNone where all ports are taken. The caller closes the pinhole.
+// Open reserves a port of the range for a pinhole: hole.Listen has the address and no port yet. Arm programs
+// the kernel. The caller calls Count before that if it can tell whether the peer has connected. The error
+// wraps port.ErrNone if all ports are taken. The caller closes the pinhole.
 func (p *Opener) Open(ports forward.PortRange, hole pinhole.Pinhole) (*DataPort, error) {
 	listen, err := p.ports.Allocate(hole.From, hole.Listen.Addr(), ports, func(at netip.AddrPort) (bool,
 		error) {
@@ -96,15 +96,15 @@ func (p *Opener) Open(ports forward.PortRange, hole pinhole.Pinhole) (*DataPort,
 		return nil, fmt.Errorf("kernel path: open for %s at %s: %w", hole.From, hole.Listen.Addr(), err)
 	}
 	hole.Listen = listen
-	return &DataPort{opener: p, hole: hole, connected: func() bool { return false }}, nil
+	return &DataPort{opener: p, pinhole: hole, connected: func() bool { return false }}, nil
 }
 
 // DataPort is the gateway's port for one pinhole of a session. It goes from reserved to armed to closed, or
 // from reserved to closed. Several goroutines may call its methods at once.
 type DataPort struct {
 	opener    *Opener
-	hole      pinhole.Pinhole
-	connected func() bool // the peer has connected, as far as anybody knows
+	pinhole   pinhole.Pinhole
+	connected func() bool // whether the peer is known to have connected
 	close     sync.Once
 
 	mu     sync.Mutex
@@ -112,14 +112,14 @@ type DataPort struct {
 	armed  bool           // the kernel has it, or may have it
 	inUse  bool           // a transfer command waits for its connection
 	used   bool           // its peer has connected
-	shut   bool           // nobody can connect any more; the port stays reserved
+	shut   bool           // no peer can connect any more; the port stays reserved
 	closed bool
 }
 
 // Listen returns the address and port at which the connection is expected.
-func (h *DataPort) Listen() netip.AddrPort { return h.hole.Listen }
+func (h *DataPort) Listen() netip.AddrPort { return h.pinhole.Listen }
 
-// Count says who knows whether the peer has connected. connected must not wait.
+// Count sets the function that reports whether the peer has connected. It must not wait.
 func (h *DataPort) Count(connected func() bool) { h.connected = connected }
 
 // Arm opens the pinhole in the kernel. When it returns nil, the port may be announced. The error is the
@@ -130,29 +130,29 @@ func (h *DataPort) Arm() error {
 		h.mu.Unlock()
 		return ErrClosed
 	}
-	h.armed = true // after an error too: the kernel may have done it all the same
+	h.armed = true // after an error too: the kernel may have opened it
 	h.arming.Add(1)
 	h.mu.Unlock()
 	defer h.arming.Done()
 	h.opener.note(h, true)
-	if err := h.opener.kernel.Add(h.hole); err != nil {
+	if err := h.opener.kernel.Add(h.pinhole); err != nil {
 		return fmt.Errorf("kernel path: arm: %w", err)
 	}
 	return nil
 }
 
-// Use keeps an armed pinhole open until Close while its peer has not connected, as far as anybody knows: a
-// transfer command waits for it. It does not wait.
+// Use keeps an armed pinhole open until its peer is known to have connected, or until Close: a transfer
+// command waits for it. It does not wait.
 func (h *DataPort) Use() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.armed && !h.closed {
 		h.inUse = true
-		h.opener.kernel.Keep(h.hole, func() bool { return h.wanted() && !h.connected() })
+		h.opener.kernel.Keep(h.pinhole, func() bool { return h.wanted() && !h.connected() })
 	}
 }
 
-// Unuse takes Use back: the pinhole ends when its time is over.
+// Unuse undoes Use: the pinhole ends with its lifetime.
 func (h *DataPort) Unuse() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -180,37 +180,37 @@ func (h *DataPort) Used() bool {
 	return h.used
 }
 
-// Complete closes the pinhole some time soon, and does not wait for it: its connection is there. The port
-// stays reserved until Close.
+// Complete closes the pinhole soon, and does not wait for it: its connection exists. The port stays reserved
+// until Close.
 func (h *DataPort) Complete() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.armed && !h.shut && !h.closed {
 		h.shut = true
-		h.opener.kernel.RemoveLater(h.hole)
+		h.opener.kernel.RemoveLater(h.pinhole)
 	}
 }
 
-// Shut closes the pinhole, and returns when nobody can connect any more. The port stays reserved until Close.
-// It does nothing after Close.
+// Shut closes the pinhole, and returns when no peer can connect any more. The port stays reserved until
+// Close. It does nothing after Close.
 func (h *DataPort) Shut() {
 	h.mu.Lock()
 	open := h.armed && !h.closed
 	h.shut = true
 	h.mu.Unlock()
-	if open { // if Complete has shut it, its removal may be still to come
+	if open { // if Complete has shut it, its removal may be pending
 		h.remove()
 	}
 }
 
 // remove closes the pinhole in the kernel.
 func (h *DataPort) remove() {
-	if err := h.opener.kernel.Remove(h.hole); err != nil {
-		h.opener.log.Error("a pinhole stays open until it expires", "peer", h.hole.From, "err", err)
+	if err := h.opener.kernel.Remove(h.pinhole); err != nil {
+		h.opener.log.Error("a pinhole stays open until it expires", "peer", h.pinhole.From, "err", err)
 	}
 }
 
-// isShut reports whether nobody is to connect any more.
+// isShut reports whether no peer may connect any more.
 func (h *DataPort) isShut() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -218,8 +218,8 @@ func (h *DataPort) isShut() bool {
 }
 
 // Close closes the pinhole in the kernel, if it was armed, and gives the port back. It does not wait for the
-// kernel if the pinhole was used: the far end has had its connection. A connection that came through goes on.
-// The second Close does nothing.
+// kernel if the pinhole was used: it had its connection. An existing connection continues. A second Close
+// does nothing.
 func (h *DataPort) Close() { h.close.Do(h.closeOnce) }
 
 func (h *DataPort) closeOnce() {
@@ -234,11 +234,12 @@ func (h *DataPort) closeOnce() {
 	case !used:
 		h.remove() // it may be removed already, or soon
 	case !shut:
-		h.opener.kernel.RemoveLater(h.hole)
+		h.opener.kernel.RemoveLater(h.pinhole)
 	}
-	if armed { // who was told of the port may still come, or the pinhole stays a moment longer in the kernel
-		h.opener.ports.Rest(h.hole.From, h.hole.Listen)
+	// a peer that knows the port may still connect, or the pinhole stays a moment longer in the kernel
+	if armed {
+		h.opener.ports.Rest(h.pinhole.From, h.pinhole.Listen)
 	} else {
-		h.opener.ports.Release(h.hole.From, h.hole.Listen)
+		h.opener.ports.Release(h.pinhole.From, h.pinhole.Listen)
 	}
 }

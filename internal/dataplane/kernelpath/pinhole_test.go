@@ -276,8 +276,8 @@ func TestUsedIsRemovedLater(t *testing.T) {
 	}
 }
 
-// A port that a client was told of rests, used or not: it comes again after all others. One that it was never
-// told of does not rest.
+// An announced port rests, used or not: it is given out again after all others. One that was never announced
+// does not rest.
 func TestPortRests(t *testing.T) {
 	for name, use := range map[string]func(*kernelpath.DataPort){
 		"unused":  func(*kernelpath.DataPort) {},
@@ -302,7 +302,7 @@ func TestPortRests(t *testing.T) {
 			use(h)
 			h.Close()
 		}
-		for range 10 { // nobody is told of it
+		for range 10 { // it is not announced
 			h := open()
 			if seen[h.Listen()] {
 				t.Fatalf("%s: got %s again; want the one that does not rest", name, h.Listen())
@@ -356,7 +356,7 @@ func TestArmHangs(t *testing.T) {
 	})
 }
 
-// An armed pinhole is kept until its connection has come, however that is noticed; no other is.
+// An armed pinhole is kept until its connection has arrived, however that is noticed; no other is.
 func TestUse(t *testing.T) {
 	b := newBench(all)
 	h, err := b.Open(ports, holeFrom("192.168.5.1"))

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BufferSize is how much a TLS transfer reads, encrypts and writes at once, in bytes: with less, each of
-// TLS's records of 16 KiB costs a system call.
+// BufferSize is how much a TLS transfer reads, encrypts and writes at once, in bytes: with a smaller buffer,
+// each TLS record of 16 KiB costs a system call.
 const BufferSize = 128 << 10
 
 // BufferHeadroom is more than TLS adds to the eight records of a buffer (nine in TLS 1.0, where crypto/tls
@@ -20,10 +20,10 @@ const BufferSize = 128 << 10
 // 8446 section 5.2), and less than 5+16+48 in what TLS 1.2 and older ones still negotiate.
 const BufferHeadroom = 4 << 10
 
-// Buffer is room for data on its way.
+// Buffer holds data in transit.
 type Buffer [BufferSize + BufferHeadroom]byte
 
-// buffers are lent while data is on its way, and never while a peer is waited for.
+// buffers are in use while data is in transit, and never during a wait for a peer.
 var buffers = sync.Pool{New: func() any { return new(Buffer) }}
 
 // Borrow returns a buffer, which the caller gives to Return.
@@ -33,8 +33,8 @@ func Borrow() *Buffer { return buffers.Get().(*Buffer) }
 func Return(b *Buffer) { buffers.Put(b) }
 
 // bufferedConn is the connection below a tls.Conn: it reads large pieces, and writes many records at once.
-// After the handshake Read never waits: where nothing has arrived it returns os.ErrDeadlineExceeded, which a
-// tls.Conn survives; wait is for waiting. One goroutine reads; any may write.
+// After the handshake Read never waits: without data it returns os.ErrDeadlineExceeded, which a tls.Conn
+// survives; wait waits. One goroutine reads; any may write.
 type bufferedConn struct {
 	*net.TCPConn
 	raw           syscall.RawConn
@@ -43,22 +43,22 @@ type bufferedConn struct {
 	handshaking bool                  // Read waits
 	heard       bool                  // the peer has sent something
 	receiving   func(fd uintptr) bool // receive, bound once
-	in          *Buffer               // what has arrived and was not read; nil: nothing
-	start, end  int                   // its place in in
-	dry         bool                  // Read has found nothing
-	err         error                 // nothing comes any more behind in
-	ended       bool                  // Read has returned err: the reader wanted more than had arrived
+	in          *Buffer               // received and not yet read; nil: nothing
+	start, end  int                   // the range of it in in
+	dry         bool                  // Read found nothing
+	err         error                 // follows the data in in
+	ended       bool                  // Read returned err: the reader wanted more than had arrived
 
-	// mu puts writes in order, as the lock of a tls.Conn does. A writer holds it while the peer is slow, and
-	// only other writers to the same peer wait for it.
+	// mu orders writes, as the lock of a tls.Conn does. A writer holds it while the peer is slow; only other
+	// writers to the same peer wait for it.
 	mu     sync.Mutex
 	corked bool
 	out    *Buffer // held back until flush; nil: nothing
 	n      int     // how much of it
 }
 
-// newBufferedConn returns a bufferedConn before its handshake, for which the peer has handshakeTime from its
-// first byte on.
+// newBufferedConn returns a bufferedConn before its handshake, for which the peer may take handshakeTime from
+// its first byte on.
 func newBufferedConn(tcp *net.TCPConn, handshakeTime time.Duration) (*bufferedConn, error) {
 	raw, err := tcp.SyscallConn()
 	c := &bufferedConn{TCPConn: tcp, raw: raw, handshakeTime: handshakeTime, handshaking: true}
@@ -92,8 +92,8 @@ func (c *bufferedConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// wait waits until Read has something to return, without a buffer. It does not wait unless the last Read
-// found nothing, or the handshake goes on: the reader may still have something itself.
+// wait waits until Read has data or an error to return, without a buffer. It waits only if the last Read
+// found nothing, or during the handshake: else the reader may still have data of its own.
 func (c *bufferedConn) wait() {
 	if !c.dry && !c.handshaking || c.in != nil || c.err != nil {
 		return
@@ -104,7 +104,7 @@ func (c *bufferedConn) wait() {
 	}
 }
 
-// receive reads what has arrived, and reports whether there was anything, an end or an error included.
+// receive reads what has arrived, and reports whether there was data, an end or an error.
 func (c *bufferedConn) receive(fd uintptr) bool {
 	in := Borrow()
 	n, err := unix.Read(int(fd), in[:])
@@ -171,7 +171,7 @@ func (c *bufferedConn) flush() error {
 	return err
 }
 
-// writeOut writes what is in out. The caller holds the lock.
+// writeOut writes out. The caller holds the lock.
 func (c *bufferedConn) writeOut() error {
 	_, err := c.TCPConn.Write(c.out[:c.n])
 	c.n = 0
@@ -179,7 +179,7 @@ func (c *bufferedConn) writeOut() error {
 }
 
 // SetDeadline, SetReadDeadline and SetWriteDeadline do nothing: a tls.Conn gives its close_notify five
-// seconds, and what stands before it in the send buffer may need longer to get to a slow peer.
+// seconds, and the data before it in the send buffer may need longer to reach a slow peer.
 func (c *bufferedConn) SetDeadline(time.Time) error { return nil }
 
 // SetReadDeadline does nothing: see SetDeadline.

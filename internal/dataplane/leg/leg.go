@@ -2,7 +2,7 @@
 // gateway speaks. A leg waits for data without a buffer, so that an idle connection costs two goroutines
 // and no more.
 //
-// It knows nothing of the other leg, and decides nothing about how data may end.
+// It does not know the other leg, and does not decide how data may end.
 //
 // Locks: that of a TLS leg orders what is written to one peer, and is held while that peer is slow: only the
 // data of the same connection waits for it.
@@ -19,7 +19,7 @@ import (
 
 // Leg is one end of a data connection. One goroutine waits and reads; another may write at the same time.
 //
-//	clear --Handshake--> TLS, or broken where that fails
+//	clear --Handshake--> TLS, or broken if that fails
 type Leg struct {
 	tcp      *net.TCPConn
 	readable *Readable     // in clear, after the first Wait
@@ -33,8 +33,8 @@ func New(tcp *net.TCPConn) *Leg { return &Leg{tcp: tcp} }
 // TCP returns the connection.
 func (l *Leg) TCP() *net.TCPConn { return l.tcp }
 
-// Handshake has the leg speak TLS from now on, as the server where asServer is set. The peer has so long
-// for its part, from its first byte on; the caller sets the deadline for that byte.
+// Handshake starts TLS on the leg, as the server if asServer is set. The peer may take limit from its
+// first byte on; the caller sets the deadline for that byte.
 func (l *Leg) Handshake(config *tls.Config, asServer bool, limit time.Duration) error {
 	buffered, err := newBufferedConn(l.tcp, limit)
 	if err != nil {
@@ -54,14 +54,14 @@ func (l *Leg) Handshake(config *tls.Config, asServer bool, limit time.Duration) 
 // PeerBegan reports whether the peer has sent anything since Handshake was called.
 func (l *Leg) PeerBegan() bool { return l.buffered != nil && l.buffered.heard }
 
-// SentAlert reports whether crypto/tls has told the peer with an alert why the handshake failed with err.
-// It sends none where the connection itself has failed, or where no TLS ever came from the peer.
+// SentAlert reports whether crypto/tls sent the peer an alert when the handshake failed with err. It sends
+// none if the connection itself failed, or the peer never sent TLS.
 func (l *Leg) SentAlert(err error) bool {
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
 	return l.PeerBegan() && l.buffered.err == nil && !noTLS
 }
 
-// ConnectionState returns what the handshake came to; the zero value in clear.
+// ConnectionState returns the result of the handshake; the zero value in clear.
 func (l *Leg) ConnectionState() tls.ConnectionState {
 	if l.tls == nil {
 		return tls.ConnectionState{}
@@ -72,8 +72,8 @@ func (l *Leg) ConnectionState() tls.ConnectionState {
 // UsesTLS reports whether Handshake was called.
 func (l *Leg) UsesTLS() bool { return l.tls != nil }
 
-// SawCloseNotify reports, after Read has returned io.EOF, whether the peer itself said that its data ended.
-// (At the end of the connection a tls.Conn returns io.EOF too, if that comes between two records.)
+// SawCloseNotify reports, after Read has returned io.EOF, whether the peer sent close_notify. (A tls.Conn
+// also returns io.EOF if the connection ends between two records.)
 func (l *Leg) SawCloseNotify() bool { return l.tls != nil && !l.buffered.ended }
 
 // Wait waits until the peer has sent something or has ended, without a buffer.

@@ -53,7 +53,7 @@ func secured(t *testing.T) (*Leg, *tls.Conn, *net.TCPConn) {
 	return l, peer, tcp
 }
 
-// readAll waits and reads until the end, and returns what came and how it ended.
+// readAll waits and reads until the end, and returns the data and the end.
 func readAll(l *Leg) (got []byte, err error) {
 	for {
 		if err = l.Wait(); err != nil {
@@ -103,7 +103,7 @@ func TestLegTLS(t *testing.T) {
 	}
 }
 
-// An end without close_notify is told from one with it, and both from an end inside a record.
+// An end without close_notify, one with it, and one inside a record are distinct.
 func TestLegEnds(t *testing.T) {
 	l, peer, tcp := secured(t)
 	if _, err := io.WriteString(peer, "a file"); err != nil {
@@ -123,7 +123,7 @@ func TestLegEnds(t *testing.T) {
 	}
 }
 
-// A handshake that fails says whether the peer has begun, and whether an alert tells it why.
+// A failed handshake shows whether the peer has begun, and whether it got an alert.
 func TestHandshakeFails(t *testing.T) {
 	for _, tt := range []struct {
 		name           string
@@ -200,7 +200,7 @@ func TestLegClear(t *testing.T) {
 	}
 }
 
-// Readable counts what has come and leaves it there, up to a chunk; Room is what a send buffer takes.
+// Readable counts the received bytes without reading them, up to a chunk; Room is the free send buffer.
 func TestReadable(t *testing.T) {
 	own, peer := connected(t)
 	r, err := NewReadable(own)

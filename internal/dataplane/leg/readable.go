@@ -7,38 +7,38 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Chunk is how much is passed on at once, in bytes: the size of the pipe that package net splices through
+// Chunk is how much is copied at once, in bytes: the size of the pipe through which package net splices
 // (maxSpliceSize in internal/poll).
 const Chunk = 1 << 20
 
-// Readable tells how much a connection has to read, without reading it.
+// Readable reports how much a connection has to read, without reading it.
 type Readable struct {
-	raw  syscall.RawConn
-	look func(fd uintptr) bool // peek, bound once and not for each call
-	n    int
-	err  error
+	raw      syscall.RawConn
+	peekFunc func(fd uintptr) bool // peek, bound once and not for each call
+	n        int
+	err      error
 }
 
 // NewReadable returns the Readable of a connection. One goroutine may use it.
 func NewReadable(c *net.TCPConn) (*Readable, error) {
 	raw, err := c.SyscallConn()
 	r := &Readable{raw: raw}
-	r.look = r.peek
+	r.peekFunc = r.peek
 	return r, err
 }
 
-// Available waits until the peer has sent data, and returns how many bytes of it are there, at most a
-// Chunk; 0 when the peer has ended.
+// Available waits until the peer has sent data, and returns how many bytes have arrived, at most a Chunk; 0
+// when the peer has ended.
 func (r *Readable) Available() (int, error) {
-	if err := r.raw.Read(r.look); err != nil {
+	if err := r.raw.Read(r.peekFunc); err != nil {
 		return 0, err
 	}
 	return r.n, r.err
 }
 
-// peek reports whether there is anything to report. On a TCP socket MSG_TRUNC returns the number of bytes and
-// not the bytes, and MSG_PEEK leaves them where they are (tcp(7), tcp_recvmsg_locked in net/ipv4/tcp.c): no
-// buffer is needed.
+// peek reports whether data, an end or an error has arrived. On a TCP socket MSG_TRUNC returns the number of
+// bytes and not the bytes, and MSG_PEEK leaves them in the socket (tcp(7), tcp_recvmsg_locked in
+// net/ipv4/tcp.c): no buffer is needed.
 func (r *Readable) peek(fd uintptr) bool {
 	for {
 		n, _, errno := unix.Syscall6(unix.SYS_RECVFROM, fd, 0, Chunk,
@@ -57,9 +57,9 @@ func (r *Readable) peek(fd uintptr) bool {
 	}
 }
 
-// Room waits until a connection's send buffer has room, and returns about how many bytes it takes at once. It
-// asks with poll(2), because that has the socket report when there is room again (SOCK_NOSPACE, tcp_poll in
-// net/ipv4/tcp.c): a socket that was not asked is silent.
+// Room waits until a connection's send buffer has room, and returns about how many bytes it accepts at once.
+// It uses poll(2), because that makes the socket report when there is room again (SOCK_NOSPACE, tcp_poll in
+// net/ipv4/tcp.c): without poll(2) it reports nothing.
 func Room(c *net.TCPConn) (n int, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -83,9 +83,8 @@ func Room(c *net.TCPConn) (n int, err error) {
 }
 
 // roomWhenWritable returns how many bytes a writable socket takes without waiting: a quarter of its send
-// buffer, for it is writable while a third is free (sk_stream_is_writeable in include/net/sock.h), and the
-// kernel needs the rest for its own records of them. A broken connection reports that when it is written
-// to.
+// buffer, because it is writable while a third is free (sk_stream_is_writeable in include/net/sock.h), and
+// the kernel's bookkeeping needs the rest. A broken connection reports its error on write.
 func roomWhenWritable(fd int) (int, error) {
 	size, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF)
 	return min(max(size/4, 1), Chunk), err

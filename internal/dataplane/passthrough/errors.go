@@ -26,22 +26,22 @@ func (e *Error) Unwrap() error { return e.Err }
 // Reply returns the reason for the FTP client, with 431 (RFC 2228 section 5).
 func (e *Error) Reply() (code int, text string) { return 431, e.reason }
 
-// Remedy returns what the operator can do about it; empty: nothing but what Error says.
+// Remedy returns what the operator can do about it; empty: Error says it all.
 func (e *Error) Remedy() string { return e.remedy }
 
-// invalid is about a passthrough that can never be opened.
+// invalid returns the error for a passthrough that can never be opened.
 func invalid(p pinhole.Passthrough, err error) error {
 	return &Error{Passthrough: p, Err: err, reason: "the gateway cannot open the server's ports for data"}
 }
 
-// tooWide is about a passthrough with more ports than the relay listens at.
+// tooWide returns the error for a passthrough with more ports than the relay listens at.
 func tooWide(p pinhole.Passthrough, err error) error {
 	return &Error{Passthrough: p, Err: err,
 		reason: "the server has more ports for data than the gateway can open",
 		remedy: orKernel(p, "name a smaller range")}
 }
 
-// orKernel returns the remedy, and before it the kernel where that can carry the passthrough.
+// orKernel returns the remedy, preceded by the kernel if that can carry the passthrough.
 func orKernel(p pinhole.Passthrough, remedy string) string {
 	if !p.OneFamily() {
 		return remedy
@@ -52,7 +52,7 @@ func orKernel(p pinhole.Passthrough, remedy string) string {
 // RemedyOverlap is what to do where two passthroughs of a client have a port in common.
 const RemedyOverlap = "give the two forwards addresses or server_ports of their own"
 
-// portConflict is about a client that a port leads elsewhere already.
+// portConflict returns the error for a port that already has another target for the client.
 func portConflict(p pinhole.Passthrough, port uint16, taken target) error {
 	return &Error{
 		Passthrough: p,
@@ -64,7 +64,7 @@ func portConflict(p pinhole.Passthrough, port uint16, taken target) error {
 	}
 }
 
-// cannotListen is about a port at which nobody can listen.
+// cannotListen returns the error for a port that cannot be listened at.
 func cannotListen(p pinhole.Passthrough, port uint16, err error) error {
 	e := &Error{
 		Passthrough: p,

@@ -1,11 +1,11 @@
-// Package passthrough relays what goes through passthroughs, for gateways that may not program the kernel's
-// tables: while one is open, connections of its client to its ports are accepted, any number of them, and
-// each is relayed to the same port of the server.
+// Package passthrough relays passthroughs, for gateways that may not program the kernel's tables: while one
+// is open, it accepts any number of connections of its client to its ports, and relays each to the same port
+// of the server.
 //
-// It reads nothing of what goes through, and decides nothing about who may have a passthrough.
+// It does not read the data, and does not decide which client gets a passthrough.
 //
 // Locks: Passthroughs.mu may be held when those of its port.Acceptor are taken, never the other way round.
-// Under Passthroughs.mu ports are bound and closed, some ten system calls a port; nothing waits for a peer.
+// Under Passthroughs.mu ports are bound and closed, some ten system calls a port, without waiting for a peer.
 package passthrough
 
 import (
@@ -25,11 +25,11 @@ import (
 // ErrClosed says that the Passthroughs are closed.
 var ErrClosed = relay.ErrClosed
 
-// Passthroughs has passthroughs open and relays their connections. Clients share the ports, and the address
-// that a connection comes from says where it goes; one from an address without a passthrough is reset.
-// Several goroutines may call its methods at once.
+// Passthroughs holds the open passthroughs and relays their connections. Clients share the ports: the source
+// address of a connection selects its target; one from an address without a passthrough is reset. Several
+// goroutines may call its methods at once.
 //
-// It has one goroutine for each port that is open, and for each connection those of a relay.Connection.
+// It has one goroutine for each open port, and those of a relay.Connection for each connection.
 type Passthroughs struct {
 	opener relay.Opener // for dialling
 	ended  func(pinhole.Passthrough, error)
@@ -78,8 +78,8 @@ type Handle struct {
 }
 
 // Open listens at the ports of the passthrough, or shares them with other handles: they close with the last
-// one. Until Arm each connection is reset. Passthroughs may overlap, unless they lead the same client from
-// the same port to different servers or with different source addresses.
+// one. Until Arm each connection is reset. Passthroughs may overlap, unless the same port has different
+// servers or source addresses for the same client.
 //
 // Either all ports are open or none. The error is an *Error, and wraps ErrClosed after Close. The caller
 // closes the handle.
@@ -102,8 +102,8 @@ func (ps *Passthroughs) Open(p pinhole.Passthrough) (*Handle, error) {
 	return &Handle{of: ps, what: p}, nil
 }
 
-// Arm opens the passthrough. When it returns, the client can connect to every port. It never fails. The
-// second Arm does nothing, nor does one after Close.
+// Arm opens the passthrough. When it returns, the client can connect to every port. It never fails. A second
+// Arm and one after Close do nothing.
 func (h *Handle) Arm() error {
 	h.of.mu.Lock()
 	defer h.of.mu.Unlock()
@@ -114,8 +114,8 @@ func (h *Handle) Arm() error {
 	return nil
 }
 
-// Close gives the part up. If it was the last one that has the passthrough open, nobody comes in any more
-// when Close returns. Connections that came before go on until they end. Closed twice it does nothing.
+// Close releases the handle. If it was the last one that has the passthrough open, no new connection is
+// accepted once Close returns. Existing connections continue until they end. A second Close does nothing.
 func (h *Handle) Close() {
 	h.of.mu.Lock()
 	defer h.of.mu.Unlock()
@@ -128,8 +128,8 @@ func (h *Handle) Close() {
 	h.of.release(h.what)
 }
 
-// Close closes all passthroughs, resets what runs in them, and waits until nothing is left. None can be
-// opened after it. Closed twice it does nothing.
+// Close closes all passthroughs, resets their connections, and waits for them. None can be opened after it. A
+// second Close does nothing.
 func (ps *Passthroughs) Close() {
 	ps.mu.Lock()
 	ps.closed = true
@@ -165,8 +165,7 @@ func (ps *Passthroughs) open(p pinhole.Passthrough) error {
 	return nil
 }
 
-// openRoute has a port lead a client to a target, or shares the route that does so already. The caller holds
-// the lock.
+// openRoute routes a client at a port to a target, or shares the existing route. The caller holds the lock.
 func (ps *Passthroughs) openRoute(key routeKey, to target) (*route, error) {
 	r := ps.routes[key]
 	if r == nil {
@@ -181,7 +180,7 @@ func (ps *Passthroughs) openRoute(key routeKey, to target) (*route, error) {
 	return r, nil
 }
 
-// closeRoute ends the part of one passthrough in a route, and the route with the last. The caller holds the
+// closeRoute removes one passthrough from a route, and the route with the last one. The caller holds the
 // lock.
 func (ps *Passthroughs) closeRoute(r *route) {
 	if r.passthroughs--; r.passthroughs == 0 {
@@ -190,14 +189,15 @@ func (ps *Passthroughs) closeRoute(r *route) {
 	}
 }
 
-// arm adds to the number of handles that have the passthrough open. The caller holds the lock.
+// arm counts one more handle that has the passthrough open. The caller holds the lock.
 func (ps *Passthroughs) arm(p pinhole.Passthrough, handles int32) {
 	for at := range listenAddrs(p) {
 		ps.routes[routeKey{p.From, at}].armed.Add(handles)
 	}
 }
 
-// release takes one handle from a passthrough, and stops listening with the last. The caller holds the lock.
+// release removes one handle of a passthrough, and stops listening with the last one. The caller holds the
+// lock.
 func (ps *Passthroughs) release(p pinhole.Passthrough) {
 	if ps.handles[p]--; ps.handles[p] > 0 {
 		return

@@ -16,24 +16,24 @@ type routeKey struct {
 	at     netip.AddrPort
 }
 
-// target is the server behind a port, and the gateway's address that it sees.
+// target is the server behind a port, and the gateway's address that the server sees.
 type target struct {
 	server, sourceIP netip.Addr
 }
 
 func targetOf(p pinhole.Passthrough) target { return target{p.Target, p.SourceIP} }
 
-// route is where a port leads one client. It is the Receiver of the client's connections.
+// route is one client's target at a port. It is the Receiver of the client's connections.
 type route struct {
 	*port.Route
 	of *Passthroughs
 	routeKey
 	target
-	passthroughs int          // that listen at it: those whose ports overlap do it together
+	passthroughs int          // that listen at it: overlapping ones share it
 	armed        atomic.Int32 // handles that have it open
 }
 
-// Accept relays a connection, and resets one that comes before Arm.
+// Accept relays a connection, and resets one that arrives before Arm.
 func (r *route) Accept(c *net.TCPConn, _ uint16) {
 	if r.armed.Load() == 0 {
 		_ = c.Close() // a reset: see package socket
@@ -49,5 +49,5 @@ func (r *route) Accept(c *net.TCPConn, _ uint16) {
 	})
 }
 
-// Refused does nothing: nobody asks who was refused.
+// Refused does nothing: refused peers are not counted.
 func (r *route) Refused(netip.Addr) {}

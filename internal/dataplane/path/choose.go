@@ -10,9 +10,9 @@ import (
 )
 
 // choosePinhole chooses what carries the connection of one pinhole, DataKernel or DataRelay. The kernel
-// carries it where its tables are usable, all addresses are of one version of IP, both ends are beyond this
-// host (so that the connection is routed), and the gateway speaks TLS with neither end. The error says why a
-// forward that wants DataKernel cannot have it.
+// carries it if its tables are usable, all addresses have one version of IP, neither end is this host (so
+// that the connection is routed), and the gateway speaks TLS with neither end. The error says why a forward
+// that wants DataKernel cannot have it.
 func choosePinhole(
 	want forward.DataPath, hole pinhole.Pinhole, usable bool, local func(netip.Addr) bool,
 ) (forward.DataPath, error) {
@@ -27,8 +27,8 @@ func choosePinhole(
 	return path, nil
 }
 
-// choosePassthrough chooses in the same way what carries the connections of a passthrough. The gateway never
-// speaks TLS on them.
+// choosePassthrough does the same for the connections of a passthrough, on which the gateway never speaks
+// TLS.
 func choosePassthrough(
 	want forward.DataPath, p pinhole.Passthrough, usable bool, local func(netip.Addr) bool,
 ) (forward.DataPath, error) {
@@ -39,7 +39,7 @@ func choosePassthrough(
 	return path, nil
 }
 
-// kernelObstacle says why the kernel cannot carry connections between two ends; empty: it can.
+// kernelObstacle returns why the kernel cannot carry connections between two ends; empty: it can.
 func kernelObstacle(usable, oneFamily bool, local func(netip.Addr) bool, from, to netip.Addr) string {
 	switch {
 	case !usable:
@@ -54,8 +54,8 @@ func kernelObstacle(usable, oneFamily bool, local func(netip.Addr) bool, from, t
 	return ""
 }
 
-// choose chooses the path, where the forward wants one and obstacle keeps the kernel from it. The error is
-// the obstacle.
+// choose returns the data path for a forward's wish and an obstacle ("": the kernel can carry it). If the
+// forward wants the kernel only, the error is the obstacle.
 func choose(want forward.DataPath, obstacle string) (forward.DataPath, error) {
 	switch {
 	case want == forward.DataRelay:

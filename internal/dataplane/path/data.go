@@ -10,7 +10,7 @@ import (
 // relayData is a data connection that the relay carries.
 type relayData struct{ *relay.Connection }
 
-// Outcome returns what has become of the connection so far.
+// Outcome returns the connection's outcome so far.
 func (r relayData) Outcome() pinhole.Outcome {
 	o := pinhole.Outcome{Path: forward.DataRelay, Counted: true, Connected: r.ConnectedAt(),
 		UnexpectedPeer: r.LastUnexpectedPeer(), FinishReturnsNow: r.FinishReturnsNow(),
@@ -33,33 +33,33 @@ func (r relayData) Ended() <-chan struct{} { return r.Done() }
 // Sever ends the connection.
 func (r relayData) Sever() { r.Connection.Sever() }
 
-// Close closes the pinhole. A connection that was made goes on.
+// Close closes the pinhole. An existing connection continues.
 func (r relayData) Close() pinhole.Outcome {
 	r.Connection.Close()
 	return r.Outcome()
 }
 
-// expectation is a connection of the kernel's that somebody counts, from before the peer can connect; package
-// flows implements it.
+// expectation counts a connection that the kernel carries, from before the peer can connect; package flows
+// implements it.
 type expectation interface {
 	Outcome() pinhole.Outcome
-	// ForgetEarlier has the kernel give an active connection the server's source port. It reports whether
-	// the client still remembers an earlier connection from there, so that the kernel must not.
+	// ForgetEarlier makes the kernel give an active connection the server's source port. It reports whether
+	// the client still remembers an earlier connection from that port, so that the relay must carry this one.
 	ForgetEarlier() (remembered bool)
-	// OnComplete has closePinhole called when the peer has completed the connection.
+	// OnComplete sets the function that is called when the peer has completed the connection.
 	OnComplete(closePinhole func())
-	Keep(kept bool)    // whether the pinhole lives on when its time is over
+	Keep(kept bool)    // whether the pinhole stays open after its lifetime
 	Sever()            // ends the connection, if the peer has connected; the pinhole must be closed
-	Release(used bool) // the pinhole is closed; used: the peer has connected for certain
+	Release(used bool) // the pinhole is closed; used: the peer certainly connected
 }
 
-// metered is a data connection that the kernel carries, and that is counted.
+// metered is a data connection that the kernel carries, with its counters.
 type metered struct {
 	*kernelpath.DataPort
-	expectation expectation // nil: nobody counts
+	expectation expectation // nil: not counted
 }
 
-// Outcome returns what has been carried so far.
+// Outcome returns the outcome so far.
 func (m metered) Outcome() pinhole.Outcome {
 	if m.expectation == nil {
 		return pinhole.KernelOutcome()
@@ -70,14 +70,14 @@ func (m metered) Outcome() pinhole.Outcome {
 // Finish waits for nothing. The server says that the transfer is over, so the peer has connected.
 func (m metered) Finish(<-chan struct{}) { m.MarkUsed() }
 
-// BeforeClientEnds does nothing: the kernel tells nobody before it passes a segment on.
+// BeforeClientEnds does nothing: the kernel forwards segments without notice.
 func (m metered) BeforeClientEnds(func()) {}
 
 // AwaitBothEnds does not wait: the kernel connects the ends.
 func (m metered) AwaitBothEnds(<-chan struct{}) {}
 
-// Use keeps the pinhole open until its connection comes. Where nobody counts, nobody would know of that, and
-// a pinhole that lived on might serve a second connection: then it has its usual time.
+// Use keeps the pinhole open until its peer connects. Without counters that would be unknown, and the pinhole
+// might serve a second connection: it then keeps its usual lifetime.
 func (m metered) Use() {
 	if m.expectation != nil {
 		m.expectation.Keep(true)
@@ -85,15 +85,15 @@ func (m metered) Use() {
 	}
 }
 
-// Unuse has the pinhole live for its usual time again.
+// Unuse gives the pinhole its usual lifetime again.
 func (m metered) Unuse() {
 	if m.DataPort.Unuse(); m.expectation != nil {
 		m.expectation.Keep(false)
 	}
 }
 
-// Ended returns nil: see dataplane.Data. A session that waited for the kernel's connections would also count
-// as long as the watcher needs to find out that they are over, some seconds after each transfer.
+// Ended returns nil: see dataplane.Data. A session that waited for the kernel's connections would count for
+// some seconds after each transfer, until the watcher notices the end.
 func (m metered) Ended() <-chan struct{} { return nil }
 
 // Sever ends the connection, if the peer has connected. Its next packet must not find the pinhole open.
@@ -104,7 +104,7 @@ func (m metered) Sever() {
 	}
 }
 
-// Close closes the pinhole. A connection that was made goes on, and is counted to its end.
+// Close closes the pinhole. An existing connection continues, and is counted to its end.
 func (m metered) Close() pinhole.Outcome {
 	m.DataPort.Close()
 	if m.expectation != nil {

@@ -169,7 +169,7 @@ func TestEarlyAcceptRelays(t *testing.T) {
 	}
 }
 
-// Where no server has come until Arm, the kernel has the pinhole and the relay has given up the port.
+// If no server has connected until Arm, the kernel has the pinhole and the relay has released the port.
 func TestEarlyAcceptArmsTheKernel(t *testing.T) {
 	for _, counts := range []bool{true, false} {
 		s := newActiveStage(t, counts)
@@ -308,7 +308,7 @@ func TestRelayFailure(t *testing.T) {
 	}
 }
 
-// A connection that has come closes its pinhole; one that is severed must not find it open.
+// An established connection closes its pinhole; a severed one must not find it open.
 func TestMeteredClosesItsPinhole(t *testing.T) {
 	s := newStage(t)
 	for name, act := range map[string]func(data dataplane.Data){

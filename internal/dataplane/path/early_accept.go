@@ -9,10 +9,10 @@ import (
 	"ftpgate/internal/dataplane/relay"
 )
 
-// earlyAccept is an active pinhole of the kernel's for servers that connect before they accept PORT, while
-// the kernel does not let them through yet. Until Arm the relay listens at the port, and the relay carries
-// a connection that has come by then. It also carries one that the client might refuse from the kernel: see
-// flows.Expectation.ForgetEarlier. With others the relay has no part in it.
+// earlyAccept is an active pinhole of the kernel's for servers that connect before they accept PORT, when the
+// kernel does not accept them yet. Until Arm the relay listens at the port, and carries a connection that
+// arrived by then. It also carries one that the client might refuse if the kernel opened it: see
+// flows.Expectation.ForgetEarlier. All others go through the kernel.
 //
 //	waiting --Arm, a server has connected, or the client might refuse the kernel's--> relayed
 //	waiting --Arm, else-------------------------------------------------------------> armed in the kernel
@@ -22,8 +22,8 @@ type earlyAccept struct {
 	viaRelay atomic.Bool
 }
 
-// acceptEarly has the relay listen at the port of a kernel pinhole, which the result owns.
-// After an error the caller closes data.
+// acceptEarly makes the relay listen at the port of a kernel pinhole, which the result owns. After an error
+// the caller closes data.
 func acceptEarly(
 	ctx context.Context, opener *relay.Opener, data metered, hole pinhole.Pinhole,
 ) (*earlyAccept, error) {
@@ -34,7 +34,7 @@ func acceptEarly(
 	return &earlyAccept{metered: data, waiting: waiting}, nil
 }
 
-// Arm lets the connection through that has come, or opens the pinhole in the kernel for one to come.
+// Arm admits the connection that has arrived, or opens the pinhole in the kernel.
 func (e *earlyAccept) Arm() error {
 	if e.waiting.Waiting() || e.expectation != nil && e.expectation.ForgetEarlier() {
 		e.viaRelay.Store(true)
@@ -44,7 +44,7 @@ func (e *earlyAccept) Arm() error {
 	return e.metered.Arm()
 }
 
-// carrier is what carries the connection, as Arm has chosen.
+// carrier returns what carries the connection, by Arm's choice.
 func (e *earlyAccept) carrier() dataplane.Data {
 	if e.viaRelay.Load() {
 		return relayData{e.waiting}
@@ -52,25 +52,25 @@ func (e *earlyAccept) carrier() dataplane.Data {
 	return e.metered
 }
 
-// BeforeClientEnds has f called for what the relay carries.
+// BeforeClientEnds sets f for a connection of the relay.
 func (e *earlyAccept) BeforeClientEnds(f func()) { e.waiting.BeforeClientEnds(f) }
 
-// Outcome returns what has become of the connection, over either path.
+// Outcome returns the connection's outcome, over either path.
 func (e *earlyAccept) Outcome() pinhole.Outcome { return e.carrier().Outcome() }
 
-// Finish waits for what the relay carries.
+// Finish waits for a connection of the relay.
 func (e *earlyAccept) Finish(cancel <-chan struct{}) { e.carrier().Finish(cancel) }
 
-// AwaitBothEnds waits for the client's end of what the relay carries.
+// AwaitBothEnds waits for the client's end of a connection of the relay.
 func (e *earlyAccept) AwaitBothEnds(cancel <-chan struct{}) { e.carrier().AwaitBothEnds(cancel) }
 
 // Use keeps the pinhole open for a transfer.
 func (e *earlyAccept) Use() { e.carrier().Use() }
 
-// Unuse has the pinhole live for its usual time again.
+// Unuse gives the pinhole its usual lifetime again.
 func (e *earlyAccept) Unuse() { e.carrier().Unuse() }
 
-// Ended is closed when what the relay carries is over; nil: it carries nothing.
+// Ended is closed when the relay's connection is over; nil: the relay carries none.
 func (e *earlyAccept) Ended() <-chan struct{} { return e.carrier().Ended() }
 
 // Sever ends the connection, over either path.
@@ -80,7 +80,7 @@ func (e *earlyAccept) Sever() {
 	}
 }
 
-// Close closes the pinhole. A connection that has come goes on.
+// Close closes the pinhole. An existing connection continues.
 func (e *earlyAccept) Close() pinhole.Outcome {
 	e.waiting.Close()
 	e.metered.Close()

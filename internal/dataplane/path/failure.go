@@ -13,8 +13,8 @@ import (
 	"ftpgate/internal/dataplane/relay"
 )
 
-// policyError is the error of a handshake that succeeded and is refused all the same, by the
-// VerifyConnection of a TLS configuration; package tlskeys returns it.
+// policyError is the error of a successful handshake that the VerifyConnection of a TLS configuration
+// refused; package tlskeys returns it.
 type policyError interface {
 	error
 	Reason() string     // for the client
@@ -87,7 +87,7 @@ func policyRemedy(err error) string {
 	return ""
 }
 
-// handshakeCode says whose fault it is that a data connection has no TLS.
+// handshakeCode returns the fault code for a failed TLS handshake of a data connection.
 func handshakeCode(e *relay.HandshakeError) verdict.Code {
 	if e.Side == relay.Server {
 		return verdict.CodeServerDataTLS

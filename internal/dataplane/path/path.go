@@ -1,11 +1,12 @@
-// Package path chooses what carries each data connection, the kernel or the relay, and the gateway's port for
-// it. It counts what the kernel carries, and it puts pinholes and passthroughs back into the kernel's table
-// after another program has removed them.
+// Package path chooses for each data connection the kernel or the relay, and the gateway's port. It counts
+// the kernel's connections, and restores pinholes and passthroughs in the kernel's table after another
+// program has removed them.
 //
-// It moves no data and parses no FTP: package relay copies, package kernelpath has the kernel translate, and
+// It moves no data and parses no FTP: package relay copies, package kernelpath programs the kernel, and
 // package session decides what to open.
 //
-// Locks: portCache.mu and hostAddresses.mu are leaves. Nothing is called while one is held.
+// Locks: portCache.mu and hostAddresses.mu are leaves. No function of another package is called while one is
+// held.
 package path
 
 import (
@@ -31,24 +32,25 @@ import (
 	"ftpgate/internal/observe/flows"
 )
 
-// Config is what Paths works with.
+// Config holds the dependencies of Paths.
 type Config struct {
-	Table string // the kernel's, in which pinholes are opened
+	Table string // the kernel's table for pinholes
 	Log   *slog.Logger
-	// Repair brings the table back after another program has removed it, and calls Restore. It waits until
-	// that is done, or for the end of the context. Several goroutines may call it at once.
+	// Repair restores the table after another program has removed it, and calls Restore. It waits until that
+	// is done, or until the context ends. Several goroutines may call it at once.
 	Repair func(context.Context) error
-	// Watcher returns what counts the connections that the kernel carries; nil, or a nil result: nobody.
+	// Watcher returns the watcher that counts the kernel's connections; nil, or a nil result: they are not
+	// counted.
 	Watcher func() *flows.Watcher
 }
 
-// Paths are the data paths of all forwards: the kernel's, where it is available, and the relay. Several
-// goroutines may call its methods at once, except Update and Close.
+// Paths are the data paths of all forwards: the kernel, if it is available, and the relay. Several goroutines
+// may call its methods at once, except Update and Close.
 type Paths struct {
 	table      string
 	log        *slog.Logger
-	expect     func(pinhole.Pinhole) expectation // nil result: nobody counts
-	carried    func() int                        // by the kernel, as far as anybody counts
+	expect     func(pinhole.Pinhole) expectation // nil result: not counted
+	carried    func() int                        // by the kernel, as far as it is counted
 	openTables func(table string, failed func(error)) (pinholeSet, passthroughSet, error)
 
 	tables atomic.Pointer[tables] // nil: they were never available
@@ -76,7 +78,7 @@ type pinholeSet interface {
 	Keep(hole pinhole.Pinhole, wanted func() bool)
 	Remove(pinhole.Pinhole) error
 	RemoveLater(pinhole.Pinhole)
-	Restore(used func(pinhole.Pinhole) bool) error // puts back those that are not used
+	Restore(used func(pinhole.Pinhole) bool) error // restores the unused ones
 	Close() error
 }
 
@@ -84,7 +86,7 @@ type pinholeSet interface {
 type passthroughSet interface {
 	Add(pinhole.Passthrough) error
 	Remove(pinhole.Passthrough) error
-	Renew() error // puts those that should be there into a table that has none
+	Renew() error // adds the open ones to a new table
 	Ranges() []forward.PortRange
 	Close() error
 }
@@ -129,34 +131,34 @@ func openTables(table string, failed func(error)) (pinholeSet, passthroughSet, e
 	return pinholes, passthroughs, nil
 }
 
-// Drain waits for data connections that go on after their sessions have ended, until the end of ctx. The
-// kernel does not translate its own any more when the last table with NAT is gone.
+// Drain waits until ctx ends for data connections that continue after their sessions. The kernel stops
+// translating its own when the last table with NAT is removed.
 func (p *Paths) Drain(ctx context.Context) {
 	p.relay.Wait(ctx)
 	ticker := time.NewTicker(flows.PollInterval)
 	defer ticker.Stop()
 	for p.carried() > 0 {
 		select {
-		case <-ticker.C: // no event says that a connection is over: the watcher polls
+		case <-ticker.C: // there is no event for the end of a connection: the watcher polls
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// Close ends everything that the relay carries, and waits for it. No session may be left.
+// Close ends all connections of the relay, and waits for them. All sessions must have ended.
 func (p *Paths) Close() {
 	p.relay.Close()
 	p.relayPassthroughs.Close()
 	if t := p.tables.Load(); t != nil {
-		_ = t.pinholes.Close() // the table is gone, or goes
+		_ = t.pinholes.Close() // the table is removed with it
 		_ = t.passthroughs.Close()
 	}
 }
 
 // Connect connects to the kernel's table, which need not be installed yet. It does nothing the second time.
 func (p *Paths) Connect() error {
-	if p.tables.Load() != nil { // they keep what is open for as long as the daemon runs
+	if p.tables.Load() != nil { // they keep the open pinholes for the life of the daemon
 		return nil
 	}
 	pinholes, passthroughs, err := p.openTables(p.table, p.notRenewed)
@@ -170,7 +172,7 @@ func (p *Paths) Connect() error {
 }
 
 // Update sets the forwards that are published now, and whether the kernel has their table (usable), which
-// needs Connect. It cannot fail: passthroughs that are not renewed now are renewed later.
+// needs Connect. It cannot fail: passthroughs that it cannot renew are renewed later.
 func (p *Paths) Update(forwards []forward.Resolved, usable bool) {
 	p.reserved.Store(reservedBy(forwards))
 	p.host.refresh()
@@ -180,13 +182,13 @@ func (p *Paths) Update(forwards []forward.Resolved, usable bool) {
 	}
 	t := p.tables.Load()
 	p.kernel.Store(t.opener)
-	if err := t.passthroughs.Renew(); err != nil { // a table that was replaced has none
+	if err := t.passthroughs.Renew(); err != nil { // a new table has none
 		p.notRenewed(err)
 	}
 }
 
-// PassthroughRanges returns the port ranges of the passthroughs that the kernel has, or that are reserved in
-// it for sessions whose handshake has not ended.
+// PassthroughRanges returns the port ranges of the kernel's passthroughs, and of those reserved for sessions
+// whose handshake has not ended.
 func (p *Paths) PassthroughRanges() []forward.PortRange {
 	t := p.tables.Load()
 	if t == nil {
@@ -201,7 +203,7 @@ func (p *Paths) PassthroughRanges() []forward.PortRange {
 	return ranges
 }
 
-// For returns the data path of a forward; current returns the forward as it is at the moment.
+// For returns the data path of a forward; current returns the forward's current state.
 func (p *Paths) For(current func() forward.Resolved) dataplane.Path {
 	return forwardPath{p, current}
 }
@@ -260,7 +262,7 @@ func (p forwardPath) open(
 	return early, opened.Listen(), nil
 }
 
-// Bridge connects an active client and a passive server by the relay: the kernel's path connects to nobody.
+// Bridge connects an active client and a passive server by the relay: the kernel's path makes no connections.
 func (p forwardPath) Bridge(
 	ctx context.Context, bridge pinhole.Bridge, dataTLS dataplane.DataTLS,
 ) (dataplane.Data, error) {

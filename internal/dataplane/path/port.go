@@ -10,8 +10,8 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// isFree reports whether the gateway has no use of its own for a port.
-// Where the relay listens, the kernel may take the connections of other addresses.
+// isFree reports whether the gateway does not use a port itself. At a port where the relay listens, the
+// kernel may take the connections of other addresses.
 func (p *Paths) isFree(at netip.AddrPort) bool {
 	return !p.isReserved(at) && (p.relay.Listens(at) || p.free.has(at))
 }
@@ -22,7 +22,7 @@ func (p *Paths) isReserved(at netip.AddrPort) bool {
 	return reserved != nil && reserved.has(at)
 }
 
-// reservedPorts are the ports of the gateway that rules translate. The key that is not valid stands for all
+// reservedPorts are the ports of the gateway that rules translate. The invalid address as key stands for all
 // addresses. No two forwards share a port (forward.Check).
 type reservedPorts struct {
 	listens map[netip.Addr]map[uint16]bool
@@ -59,15 +59,15 @@ func (r *reservedPorts) has(at netip.AddrPort) bool {
 }
 
 const (
-	// freeTime is how long an answer of the kernel holds. Asking takes four system calls, and most ports of
-	// a range are drawn again and again on a busy gateway.
+	// freeTime is how long an answer of the kernel is valid. Asking costs four system calls, and a busy
+	// gateway draws most ports of a range again and again.
 	freeTime = 2 * time.Minute
 	// maxFree is how many answers are kept: a range of passive ports at four addresses, some 6 MiB.
 	maxFree = 1 << 16
 )
 
-// portCache knows which ports no program listens at. A program that begins to listen while an answer holds
-// has clients of its own; one of them at most meets a pinhole, once.
+// portCache remembers the ports without a listener. If a program begins to listen while an answer is valid,
+// at most one connection of its clients meets a pinhole, once.
 type portCache struct {
 	ask func(netip.AddrPort) bool // the kernel
 
@@ -100,7 +100,7 @@ func (c *portCache) has(at netip.AddrPort) bool {
 	return true
 }
 
-// hostTime is how long the list of the gateway's addresses holds.
+// hostTime is how long the list of the gateway's addresses is valid.
 const hostTime = 30 * time.Second
 
 // hostAddresses are the gateway's own addresses. A connection to or from one of them is not routed.
@@ -110,7 +110,7 @@ type hostAddresses struct {
 
 	mu    sync.Mutex
 	addrs map[netip.Addr]bool
-	since time.Time // when they were read, or that was tried
+	since time.Time // when they were read, or reading failed
 }
 
 // has reports whether an address is the gateway's own. It may read the list anew.
@@ -122,7 +122,7 @@ func (h *hostAddresses) has(addr netip.Addr) bool {
 	h.mu.Lock()
 	addrs, old := h.addrs, now.Sub(h.since) >= hostTime
 	if old {
-		h.since = now // one reads, and the others go on with the old ones
+		h.since = now // one caller reads, the others use the old ones
 	}
 	h.mu.Unlock()
 	if old {

@@ -10,12 +10,12 @@ import (
 	"ftpgate/internal/core/pinhole"
 )
 
-// repairTime is how long a client waits for the table to come back. Installing a table takes milliseconds, or
-// seconds where there are many thousand forwards.
+// repairTime is how long a client waits for the repair of the table. Installing a table takes milliseconds,
+// or seconds with many thousand forwards.
 const repairTime = 5 * time.Second
 
-// repairedTables are the kernel's tables. Where another program has removed the table, it is brought back for
-// what is to be added.
+// repairedTables are the kernel's tables. If another program has removed the table, adding to it first
+// repairs it.
 type repairedTables struct {
 	*tables
 	repair func(context.Context) error
@@ -26,7 +26,7 @@ func (r repairedTables) Add(hole pinhole.Pinhole) error {
 	return r.do(func() error { return r.pinholes.Add(hole) })
 }
 
-// Keep lets a pinhole live as long as it is wanted.
+// Keep keeps a pinhole open while wanted returns true.
 func (r repairedTables) Keep(hole pinhole.Pinhole, wanted func() bool) { r.pinholes.Keep(hole, wanted) }
 
 // Remove closes a pinhole.
@@ -45,7 +45,7 @@ func (r repairedTables) RemovePassthrough(p pinhole.Passthrough) error {
 	return r.passthroughs.Remove(p)
 }
 
-// do calls f, and calls it once more if it misses the table (ENOENT) and the table is brought back in time.
+// do calls f, and once more if the table was missing (ENOENT) and is repaired in time.
 func (r repairedTables) do(f func() error) error {
 	err := f()
 	if !errors.Is(err, unix.ENOENT) {
@@ -59,14 +59,14 @@ func (r repairedTables) do(f func() error) error {
 	return f()
 }
 
-// notRenewed logs that passthroughs could not be renewed. It does nothing about it: if the table is gone,
-// package repair puts it back, and Restore renews them then.
+// notRenewed logs that passthroughs could not be renewed. If the table is missing, package repair installs
+// it, and Restore renews them.
 func (p *Paths) notRenewed(err error) {
 	p.log.Warn("cannot renew the ports of encrypted sessions: they may lose data connections", "err", err)
 }
 
-// Restore puts the open pinholes and passthroughs back into the kernel's table after another program has
-// removed them. Pinholes whose peers have connected stay away.
+// Restore adds the open pinholes and passthroughs to the kernel's table again after another program has
+// removed them, except pinholes whose peers have connected.
 func (p *Paths) Restore() error {
 	t := p.tables.Load()
 	if t == nil {

@@ -13,20 +13,20 @@ import (
 	"ftpgate/internal/dataplane/socket"
 )
 
-// ErrTaken says that connections of an address are accepted for somebody else already.
+// ErrTaken says that another receiver accepts the connections of an address already.
 var ErrTaken = errors.New("the port is taken for this address")
 
-// Receiver gets the connections that come to a port from one address.
+// Receiver gets the connections from one address to a port.
 type Receiver interface {
-	// Accept takes a connection, which it owns, and the port that it came from: a connection that was reset
-	// meanwhile has no RemoteAddr. It must not wait, and must not close a Route.
+	// Accept takes over a connection. from is the peer's port: a connection that was reset meanwhile has no
+	// RemoteAddr. Accept must not wait, and must not close a Route.
 	Accept(c *net.TCPConn, from uint16)
-	// Refused hears of a connection from an address from which nobody expects one: it was reset.
+	// Refused is called for a connection from an address without a receiver: it was reset.
 	Refused(from netip.Addr)
 }
 
-// Acceptor listens at ports of the gateway while somebody expects connections there. The zero value listens
-// nowhere. It has one goroutine for each port. Several goroutines may call its methods at once.
+// Acceptor listens at ports of the gateway while they have routes. The zero value listens nowhere. It has one
+// goroutine for each port. Several goroutines may call its methods at once.
 type Acceptor struct {
 	// Failed is called when the system gives no connection though one may wait, and the port pauses before
 	// it tries again: descriptors or memory have run out. Each port has a goroutine that calls it, and waits
@@ -39,16 +39,16 @@ type Acceptor struct {
 	listeners map[netip.AddrPort]*listener
 }
 
-// listener is one port with those who expect connections there.
+// listener is one port and its routes.
 type listener struct {
 	socket *os.File
 	closed chan struct{}
 
-	mu     sync.Mutex              // held while connections are accepted and given away
-	routes map[netip.Addr]Receiver // by the address that connects
+	mu     sync.Mutex              // held while connections are accepted and handed out
+	routes map[netip.Addr]Receiver // by the peer's address
 }
 
-// Route has the connections of one address accepted, until it is closed.
+// Route accepts the connections of one address until it is closed.
 type Route struct {
 	acceptor *Acceptor
 	listener *listener
@@ -64,8 +64,8 @@ func (a *Acceptor) Listens(at netip.AddrPort) bool {
 	return a.listeners[at] != nil
 }
 
-// Open has connections from an address to a port accepted from now on. The error is ErrTaken, or that of the
-// operating system: EADDRINUSE where another program has the port. The caller closes the route.
+// Open begins to accept connections from an address to a port. The error is ErrTaken, or the operating
+// system's: EADDRINUSE if another program has the port. The caller closes the route.
 func (a *Acceptor) Open(from netip.Addr, at netip.AddrPort, to Receiver) (*Route, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -88,11 +88,11 @@ func (a *Acceptor) Open(from netip.Addr, at netip.AddrPort, to Receiver) (*Route
 	return &Route{acceptor: a, listener: l, from: from, at: at}, nil
 }
 
-// Wait waits for the goroutines of ports that are closed. No route may be open.
+// Wait waits for the goroutines of closed ports. No route may be open.
 func (a *Acceptor) Wait() { a.goroutines.Wait() }
 
-// AcceptPending gives away at once what waits at the route's port, and not only when the port's goroutine
-// gets to it: when it returns, a connection that stood before has been given to its receiver. After Close it
+// AcceptPending hands out the waiting connections of the route's port without waiting for the port's
+// goroutine: when it returns, the receivers have all connections that were established before. After Close it
 // does nothing.
 func (r *Route) AcceptPending() {
 	raw, err := r.listener.socket.SyscallConn()
@@ -102,8 +102,8 @@ func (r *Route) AcceptPending() {
 	_ = raw.Control(func(fd uintptr) { _ = r.listener.accept(int(fd)) }) // serve meets the error, too
 }
 
-// Close ends the route. When it returns, the receiver gets nothing more; if no other route has the port, it
-// is given back, and the kernel resets who waits there. The second Close does nothing.
+// Close ends the route. When it returns, the receiver gets no more connections; if this was the port's last
+// route, the port is closed and waiting connections are reset. A second Close does nothing.
 func (r *Route) Close() { r.once.Do(r.closeOnce) }
 
 func (r *Route) closeOnce() {
@@ -117,7 +117,7 @@ func (r *Route) closeOnce() {
 	}
 }
 
-// add lets connections of an address through; false: they have a receiver.
+// add adds a receiver for the connections of an address; false: they have one.
 func (l *listener) add(from netip.Addr, to Receiver) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -136,14 +136,14 @@ func (l *listener) remove(from netip.Addr) (last bool) {
 	return len(l.routes) == 0
 }
 
-// firstPause and lastPause are how long a port pauses after the system had no descriptor or no memory for a
-// connection: the pause doubles from one to the other. The connection waits meanwhile.
+// firstPause and lastPause are how long a port pauses after accept failed for lack of descriptors or memory.
+// The pause doubles from one to the other. The connection waits meanwhile.
 const (
 	firstPause = 5 * time.Millisecond
 	lastPause  = time.Second
 )
 
-// serve gives away what comes to a port until its listener is closed.
+// serve hands out the connections of a port until its listener is closed.
 func (a *Acceptor) serve(l *listener, at netip.AddrPort) {
 	raw, err := l.socket.SyscallConn()
 	if err != nil {
@@ -186,8 +186,8 @@ func (l *listener) pause(d time.Duration) bool {
 	}
 }
 
-// accept gives away what waits, but not those that arrive meanwhile: others who want the lock wait for it. It
-// returns EAGAIN when nothing waits any more, or why the system gives nothing.
+// accept hands out the waiting connections, but no later ones, so that it does not hold the lock for long. It
+// returns EAGAIN when none is left, or the system's error.
 func (l *listener) accept(fd int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -204,7 +204,7 @@ func (l *listener) accept(fd int) error {
 	return nil
 }
 
-// give gives a connection to who expects it, or resets it. The caller holds the lock.
+// give hands a connection to its receiver, or resets it. The caller holds the lock.
 func (l *listener) give(fd int, from netip.AddrPort) {
 	to := l.routes[from.Addr()]
 	if to == nil {
@@ -217,12 +217,12 @@ func (l *listener) give(fd int, from netip.AddrPort) {
 	f := os.NewFile(uintptr(fd), "data")
 	c, err := net.FileConn(f) // a duplicate
 	f.Close()
-	if err == nil { // else the peer sees a reset
+	if err == nil { // else the peer gets a reset
 		to.Accept(c.(*net.TCPConn), from.Port())
 	}
 }
 
-// addrPortOf returns a socket address as pinholes write it.
+// addrPortOf returns a socket address in the form of pinholes.
 func addrPortOf(sa unix.Sockaddr) netip.AddrPort {
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:

@@ -108,7 +108,7 @@ func TestAcceptPending(t *testing.T) {
 	route.AcceptPending() // nothing
 }
 
-// slow holds the port's lock over each connection, until it is told to go on.
+// slow holds the port's lock over each connection, until it is told to continue.
 type slow struct {
 	receiver
 	has, goOn chan struct{}
@@ -131,7 +131,7 @@ func (r *toPort) Accept(c *net.TCPConn, from uint16) {
 	r.ports <- from
 }
 
-// A connection that is reset before it is accepted has the port that it came from, though no address.
+// A connection that is reset before it is accepted has its source port, but no address.
 func TestResetBeforeAccept(t *testing.T) {
 	a, at := &port.Acceptor{}, gatewayPort(t)
 	s := &slow{has: make(chan struct{}), goOn: make(chan struct{})}

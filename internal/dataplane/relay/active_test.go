@@ -22,7 +22,7 @@ func TestActiveWaits(t *testing.T) {
 	if !dc.Waiting() {
 		t.Error("got no connection that waits; want the server's")
 	}
-	_ = l.SetDeadline(time.Now()) // whatever had come would be there
+	_ = l.SetDeadline(time.Now()) // data would have arrived by now
 	if c, err := l.AcceptTCP(); err == nil {
 		t.Errorf("got %s at the far end before Arm", c.RemoteAddr())
 	}
@@ -41,7 +41,7 @@ func TestActiveWaits(t *testing.T) {
 	}
 }
 
-// A server that comes early and is then told no is reset.
+// A server that connects early and is then refused is reset.
 func TestActiveClosed(t *testing.T) {
 	h := hole(relaytest.Listen(t, relaytest.Server))
 	h.Active = true

@@ -12,8 +12,8 @@ import (
 	"ftpgate/internal/dataplane/relaytest"
 )
 
-// judged returns TLS with the client whose Admit is as told.
-func judged(admit admitFunc) dataplane.DataTLS {
+// admitting returns TLS with the client and this Admit.
+func admitting(admit admitFunc) dataplane.DataTLS {
 	dataTLS := legs{client: true}.dataTLS()
 	dataTLS.Admit = admit
 	return dataTLS
@@ -29,10 +29,10 @@ func wantTurnedAway(t *testing.T, client party) {
 	client.tcp.Close()
 }
 
-// A client that may not carry data is told so after its handshake, and the server sees a reset.
+// A client that may not carry data gets close_notify after its handshake, and the server a reset.
 func TestNotAdmitted(t *testing.T) {
 	for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		dc, client, srv := connectTLS(t, opener(), passive, v, judged(
+		dc, client, srv := connectTLS(t, opener(), passive, v, admitting(
 			func(c tls.ConnectionState) (<-chan struct{}, error) {
 				if c.Version != v {
 					t.Errorf("got %s; want %s", tls.VersionName(c.Version), tls.VersionName(v))
@@ -54,7 +54,7 @@ func TestAdmittedLater(t *testing.T) {
 			changes <- first
 			changes <- second
 			close(changes)
-			dc, client, srv := connectTLS(t, opener(), passive, 0, judged(
+			dc, client, srv := connectTLS(t, opener(), passive, 0, admitting(
 				func(tls.ConnectionState) (<-chan struct{}, error) {
 					asked <- struct{}{}
 					if change := <-changes; change != nil {
@@ -94,7 +94,7 @@ func TestAdmittedLater(t *testing.T) {
 func TestNeverAdmitted(t *testing.T) {
 	p := opener()
 	p.HandshakeTime = time.Second // a busy machine needs some for the handshake itself
-	dc, client, _ := connectTLS(t, p, passive, 0, judged(
+	dc, client, _ := connectTLS(t, p, passive, 0, admitting(
 		func(tls.ConnectionState) (<-chan struct{}, error) { return make(chan struct{}), refusal{} }))
 	wantTurnedAway(t, client)
 	wantHandshakeError(t, wait(t, dc).Err, Client, "resume the session")

@@ -244,7 +244,7 @@ func waits(l *net.TCPListener) bool {
 	return n > 0 && err == nil
 }
 
-// AwaitBothEnds waits for the far end where the peer has come, and for nothing else.
+// AwaitBothEnds waits for the far end where the peer has connected, and for nothing else.
 func TestJoin(t *testing.T) {
 	t.Parallel()
 	l := relaytest.Listen(t, relaytest.Server)

@@ -8,12 +8,12 @@ import (
 	"ftpgate/internal/dataplane/leg"
 )
 
-// firstBytes is how much a new connection takes for certain, in bytes: its send buffer has 16 KiB at least
-// (tcp_wmem in tcp(7)). Small files need no look at it.
+// firstBytes is how many bytes a new connection accepts without waiting: its send buffer has at least 16 KiB
+// (tcp_wmem in tcp(7)). Small files need no check of it.
 const firstBytes = 8 << 10
 
-// clearConnection is a connection with both ends in clear: data goes through splice(2), and an end's FIN is
-// the end of its data. Each direction has these states:
+// clearConnection is a connection with both ends in clear: splice(2) copies the data, and an end's FIN ends
+// its data. Each direction has these states:
 //
 //	waiting --data--> splicing --no more at once--> waiting
 //	waiting --FIN--> ended, and the other end gets a FIN
@@ -23,19 +23,19 @@ type clearConnection struct{ *Connection }
 // prepare has nothing to do.
 func (clearConnection) prepare() bool { return true }
 
-// copy gives everything that side sends to the other one, and then its FIN.
+// copy forwards everything that side sends, and then its FIN.
 //
-// It waits for data, and for room at the other end, without a pipe, and takes one for what goes through at
-// once: neither an end that sends nothing nor one that reads nothing holds one (an ordinary user has 64 of
-// full size, pipe-user-pages-soft in proc_sys_fs(5)), the counters are exact at any moment, and a direction
-// that carries nothing but its FIN is never spliced.
+// It waits for data, and for room at the other end, without a pipe, and uses one only for what it can copy at
+// once. So an end that sends or reads nothing holds no pipe (an ordinary user has 64 of full size,
+// pipe-user-pages-soft in proc_sys_fs(5)), the counters are always exact, and a direction that carries only a
+// FIN is never spliced.
 func (c clearConnection) copy(side Side) error {
 	src, dst := c.ends[side], c.ends[side.other()]
 	readable, err := leg.NewReadable(src)
 	if err != nil {
 		return &BrokenError{side, err}
 	}
-	chunk := &io.LimitedReader{R: src} // package net looks into it and splices, as with src itself
+	chunk := &io.LimitedReader{R: src} // package net unwraps it and splices, as with src itself
 	for {
 		n, err := readable.Available()
 		if err != nil {
@@ -61,7 +61,7 @@ func (c clearConnection) copy(side Side) error {
 	return nil
 }
 
-// splice passes on as much of what that side has sent as the other one takes at once.
+// splice copies as much of that side's data as the other side accepts at once.
 func (c clearConnection) splice(side Side, chunk *io.LimitedReader) error {
 	dst := c.ends[side.other()]
 	if chunk.N > firstBytes || c.bytes[side].Load() > 0 {

@@ -188,7 +188,7 @@ func TestSever(t *testing.T) {
 	}
 }
 
-// What goes on after Close is waited for, and ended with the gateway.
+// What continues after Close is waited for, and ended with the gateway.
 func TestRunning(t *testing.T) {
 	p := opener()
 	p.Relay.Wait(t.Context()) // for nothing
@@ -221,7 +221,7 @@ func TestRunning(t *testing.T) {
 	}
 }
 
-// Once it is closed, a connection that goes on has nothing to do with its session.
+// Once it is closed, a connection that continues has nothing to do with its session.
 func TestContextEndsLater(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
 	ctx, cancel := context.WithCancel(context.Background())

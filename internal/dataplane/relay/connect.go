@@ -9,14 +9,14 @@ import (
 	"ftpgate/internal/dataplane/socket"
 )
 
-// serve takes the pinhole's connection, connects it to the far end and carries data until the end.
+// serve waits for the pinhole's connection, connects to the far end and copies data until the end.
 func (p *Opener) serve(c *Connection, hole pinhole.Pinhole) error {
 	if err := c.await(); err != nil {
 		return err
 	}
 	c.unlisten() // the pinhole is for one connection
 	var port uint16
-	if c.peer == Server { // there are clients that want the server's port 20 (RFC 959 section 3.2)
+	if c.peer == Server { // some clients require the server's port 20 (RFC 959 section 3.2)
 		port = c.peerPort
 	}
 	to := pinhole.Leg{SourceIP: hole.SourceIP, Target: hole.Target}
@@ -41,7 +41,7 @@ func (c *Connection) await() error {
 	}
 }
 
-// expire returns why no peer can connect any more; nil: one has connected in the last moment.
+// expire ends the wait, and returns why no peer can connect any more; nil: one has just connected.
 func (c *Connection) expire(why error) error {
 	c.unlisten()
 	select {
@@ -52,7 +52,7 @@ func (c *Connection) expire(why error) error {
 	}
 }
 
-// bridge connects to the server and then to the client, and carries data until the end.
+// bridge connects to the server and then to the client, and copies data until the end.
 func (p *Opener) bridge(c *Connection, b pinhole.Bridge) error {
 	if err := p.dial(c, Server, b.Server, 0); err != nil {
 		return err

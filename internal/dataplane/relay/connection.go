@@ -15,7 +15,7 @@ import (
 // Connection is one data connection through the gateway, from the reserved port to the last byte. Several
 // goroutines may call its methods at once.
 //
-//	reserved --Arm--> waiting --the peer comes--> dialling --both ends stand--> copying --both end--> over
+//	reserved --Arm--> waiting --the peer connects--> dialling --both ends stand--> copying --both end--> over
 //	Bridge, Carry ------------------------------> dialling
 //	any state --fail: an error, Close, the end of its context--> over
 //
@@ -27,13 +27,13 @@ type Connection struct {
 	from          netip.Addr      // the peer that the port admits; not valid for a bridge
 	listen        netip.AddrPort  // where; not valid for a bridge
 	ports         *port.Allocator // that gave the port out; nil: its owner gives it back
-	route         *port.Route     // what comes to the port from the peer; nil for a bridge
-	work          func() error    // all that is done between Arm and the end
+	route         *port.Route     // of connections from the peer to the port; nil for a bridge
+	work          func() error    // runs from Arm to the end
 	copier        copier
 	graceTime     time.Duration
-	connected     chan struct{} // closed when the peer is there, and may be
+	connected     chan struct{} // closed when the peer has connected and is admitted
 	connectedAt   time.Time     // set before that
-	bothConnected chan struct{} // closed when both ends stand
+	bothConnected chan struct{} // closed when both ends are connected
 	// closed by Close without Use, if the peer has connected: no transfer will begin
 	unused     chan struct{}
 	waitTime   time.Duration // for the peer, from Arm or Unuse on
@@ -51,50 +51,50 @@ type Connection struct {
 	stop       context.CancelFunc
 	unregister func() bool // from now on the end of the caller's context does not break the connection
 
-	bytes        [2]atomic.Int64  // passed on, by the end that sent them
-	finReceived  [2]atomic.Bool   // the end has sent its FIN, and all before it was passed on
-	finForwarded [2]chan struct{} // closed when the other end was given the FIN of this one
-	flowing      chan struct{}    // closed when data may flow: both ends stand, and handshakes are over
+	bytes        [2]atomic.Int64  // forwarded, by the end that sent them
+	finReceived  [2]atomic.Bool   // the end has sent its FIN, and all data before it was forwarded
+	finForwarded [2]chan struct{} // closed when the FIN was forwarded to the other end
+	flowing      chan struct{}    // closed when data may flow: both ends are connected, handshakes are done
 	broken       chan struct{}    // closed with the first failure
 
 	mu             sync.Mutex
 	detached       bool            // Close was called after the peer had connected
-	finished       bool            // Finish was called: the server has called it a complete download
+	finished       bool            // Finish was called: the server reported a complete download
 	armed          bool            // the goroutine runs, or has run
-	ends           [2]*net.TCPConn // by side; without a lock once both stand
-	delivered      bool            // Finish has found that nothing is left to be passed on
+	ends           [2]*net.TCPConn // by side; read without a lock once both are connected
+	delivered      bool            // Finish found everything delivered
 	err            error           // the first failure; after it nothing is open
 	unexpectedPeer netip.Addr      // the last one with another address than the peer's
-	// called when the client has ended, before the server learns of it; nil: nobody
+	// called when the client has ended, before the server learns of it; may be nil
 	beforeEnd func()
 }
 
 // copier is the part of a connection that differs with TLS.
 type copier interface {
-	// prepare is called once both ends stand, and reports whether data may flow: the TLS handshakes are done.
-	// Else the connection has failed.
+	// prepare is called once both ends are connected, does the TLS handshakes, and reports whether data may
+	// flow. Else the connection has failed.
 	prepare() bool
-	// copy passes on everything that side sends, and then its end. It is called for both sides at
-	// once. An error means that the connection is broken, and says by whom.
+	// copy forwards everything that side sends, and then its end. It runs for both sides at once. The error
+	// says which end broke the connection.
 	copy(side Side) error
-	// closedCleanly reports that an end whose connection has just failed had ended in order before, and that
-	// nothing was to be delivered to it.
+	// closedCleanly reports whether an end whose connection has just failed had ended in order before, and
+	// nothing was left to be delivered to it.
 	closedCleanly(side Side) bool
-	// shortenHandshake gives handshakes that have not begun no more time than those that have.
+	// shortenHandshake limits handshakes that have not begun to HandshakeTime.
 	shortenHandshake()
-	// notResumed reports that TLS with the server was set up without resuming a session.
+	// notResumed reports whether TLS with the server was set up without resuming a session.
 	notResumed() bool
 }
 
-// BeforeClientEnds has f called when the client has ended or broken its connection, before the server learns
-// of it. f may wait for a moment.
+// BeforeClientEnds sets a function that is called when the client closes or breaks its connection, before the
+// server learns of it. f may block briefly.
 func (c *Connection) BeforeClientEnds(f func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.beforeEnd = f
 }
 
-// announceEnd is called when a side has ended or broken, before the other one learns of it.
+// announceEnd is called when a side has ended or broken, before the other side learns of it.
 func (c *Connection) announceEnd(side Side) {
 	c.mu.Lock()
 	f := c.beforeEnd
@@ -104,9 +104,9 @@ func (c *Connection) announceEnd(side Side) {
 	}
 }
 
-// Arm admits the peer's connection: when it returns nil, the peer can connect to Listen. The wait time runs
-// from here. Armed once more, and on a bridge, it does nothing. The error is, or wraps, ErrClosed on a
-// connection that is over.
+// Arm admits the peer's connection: when it returns nil, the peer can connect to Listen. The wait time
+// begins. A second Arm, and one on a bridge, does nothing. The error is, or wraps, ErrClosed on a connection
+// that is over.
 func (c *Connection) Arm() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -120,7 +120,7 @@ func (c *Connection) Arm() error {
 	if !c.inUse {
 		c.late.Reset(c.waitTime)
 	}
-	if c.ends[c.peer] != nil { // it has waited for this
+	if c.ends[c.peer] != nil { // it connected before Arm
 		c.markConnected()
 	}
 	c.start()
@@ -133,7 +133,7 @@ func (c *Connection) isArmed() bool {
 	return c.armed
 }
 
-// Waiting reports whether a connection waits to be let through by Arm.
+// Waiting reports whether a connection waits for Arm.
 func (c *Connection) Waiting() bool {
 	c.route.AcceptPending()
 	c.mu.Lock()
@@ -149,7 +149,7 @@ func (c *Connection) Use() {
 	c.late.Stop()
 }
 
-// Unuse takes Use back: the wait time runs again.
+// Unuse undoes Use: the wait time begins again.
 func (c *Connection) Unuse() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -159,8 +159,8 @@ func (c *Connection) Unuse() {
 	}
 }
 
-// AwaitBothEnds waits until both ends stand, the connection has failed, or cancel is closed, if the peer has
-// connected.
+// AwaitBothEnds returns at once if no peer has connected. Else it waits until both ends are connected, the
+// connection has failed, or cancel is closed.
 func (c *Connection) AwaitBothEnds(cancel <-chan struct{}) {
 	if !c.isArmed() {
 		return
@@ -181,7 +181,7 @@ func (c *Connection) AwaitBothEnds(cancel <-chan struct{}) {
 	}
 }
 
-// Accept takes the connection of the pinhole's peer: exactly one, and before Arm only in active mode.
+// Accept takes over a connection of the pinhole's peer: exactly one, and before Arm only in active mode.
 func (c *Connection) Accept(conn *net.TCPConn, from uint16) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -195,7 +195,7 @@ func (c *Connection) Accept(conn *net.TCPConn, from uint16) {
 	}
 }
 
-// Refused hears of a connection from another address than the peer's.
+// Refused notes a connection from another address than the peer's.
 func (c *Connection) Refused(from netip.Addr) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -204,7 +204,7 @@ func (c *Connection) Refused(from netip.Addr) {
 	}
 }
 
-// unlisten gives the port back: no peer can connect any more.
+// unlisten releases the port: no peer can connect any more.
 func (c *Connection) unlisten() {
 	if c.route == nil {
 		return
@@ -213,7 +213,8 @@ func (c *Connection) unlisten() {
 		c.route.Close()
 		switch {
 		case c.ports == nil:
-		case c.peer == Server, c.isArmed() && c.ConnectedAt().IsZero(): // who was told of it may still come
+		// a peer that knows it may still connect
+		case c.peer == Server, c.isArmed() && c.ConnectedAt().IsZero():
 			c.ports.Rest(c.from, c.listen)
 		default:
 			c.ports.Release(c.from, c.listen)
@@ -229,7 +230,7 @@ func (c *Connection) run() {
 	if err := c.work(); err != nil {
 		c.fail(err)
 	}
-	c.unregister() // of a context that outlives it
+	c.unregister() // the context outlives the connection
 	c.stop()
 	c.unlisten()
 	c.mu.Lock()
@@ -252,7 +253,7 @@ func (c *Connection) setConn(side Side, conn *net.TCPConn) bool {
 	return true
 }
 
-// markConnected notes that the peer is there. The caller holds the lock.
+// markConnected notes that the peer has connected. The caller holds the lock.
 func (c *Connection) markConnected() {
 	c.connectedAt = time.Now()
 	close(c.connected)
@@ -261,12 +262,13 @@ func (c *Connection) markConnected() {
 // Listen returns the gateway's address and port where the peer is expected; not valid for a bridge.
 func (c *Connection) Listen() netip.AddrPort { return c.listen }
 
-// Bytes returns what has been passed on so far, from the client and to it.
+// Bytes returns how many bytes were forwarded so far, from the client and to it.
 func (c *Connection) Bytes() (up, down int64) {
 	return c.bytes[Client].Load(), c.bytes[Server].Load()
 }
 
-// ConnectedAt returns when the pinhole's peer was accepted, or both legs of a bridge stood; zero: not yet.
+// ConnectedAt returns when the pinhole's peer was accepted, or both legs of a bridge were connected; zero:
+// not yet.
 func (c *Connection) ConnectedAt() time.Time {
 	select {
 	case <-c.connected:
@@ -277,16 +279,16 @@ func (c *Connection) ConnectedAt() time.Time {
 }
 
 // LastUnexpectedPeer returns the last peer that was refused for having another address than the pinhole's;
-// not valid: nobody was.
+// not valid: none was.
 func (c *Connection) LastUnexpectedPeer() netip.Addr {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.unexpectedPeer
 }
 
-// NotResumed reports that TLS with the server stands, or stood, and that the server did not resume the
-// session of its control connection: there are servers that take no data then.
+// NotResumed reports whether TLS with the server was set up without resuming the session of the control
+// connection: some servers then refuse data.
 func (c *Connection) NotResumed() bool { return c.copier.notResumed() }
 
-// Done is closed when the connection is over and all its goroutines and sockets are gone.
+// Done is closed when the connection is over, its goroutines have ended and its sockets are closed.
 func (c *Connection) Done() <-chan struct{} { return c.done }

@@ -89,7 +89,7 @@ func wantComplete(t *testing.T, dc *Connection, up, out int64) {
 	}
 }
 
-// TestHalfClose has one end finish first, and the other go on long after.
+// TestHalfClose has one end finish first, and the other continue long after.
 func TestHalfClose(t *testing.T) {
 	for _, first := range []Side{Client, Server} {
 		t.Run(first.String(), func(t *testing.T) {
@@ -169,7 +169,7 @@ func TestReset(t *testing.T) {
 			breaker.CloseWrite()
 			relaytest.WantData(t, "other end", other, nil)
 			relaytest.Reset(breaker)
-			// The FIN has come before: only a write can tell.
+			// The FIN has arrived before: only a write can show the reset.
 			if _, err := io.Copy(other, zeros{}); !errors.Is(err, syscall.ECONNRESET) &&
 				!errors.Is(err, syscall.EPIPE) {
 				t.Errorf("got %v; want a reset", err)
@@ -194,9 +194,9 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// TestResetWhileWritten resets an upload while data for the one that breaks off waits in the gateway:
-// the kernel tells of a reset once, to the direction that asks first, and the other one must not
-// take what it sees then for a FIN.
+// TestResetWhileWritten resets an upload while data for the one that breaks off waits in the gateway: the
+// kernel reports a reset once, to the direction that asks first, and the other one must not take what it sees
+// then for a FIN.
 func TestResetWhileWritten(t *testing.T) {
 	for range 30 {
 		dc, client, srv := connected(t)

@@ -10,9 +10,9 @@ import (
 	"ftpgate/internal/dataplane/port"
 )
 
-// Relay is what the paths of all forwards have in common: the ports, and the connections that are armed and
-// not over. It owns their goroutines, also those of connections that were closed and whose connections go on.
-// Several goroutines may call its methods at once.
+// Relay is shared by the paths of all forwards. It holds the ports, and the connections that are armed and
+// not over. It owns their goroutines, also of connections that continue after Close. Several goroutines may
+// call its methods at once.
 type Relay struct {
 	ports      *port.Allocator
 	acceptor   port.Acceptor
@@ -20,7 +20,7 @@ type Relay struct {
 
 	mu          sync.Mutex
 	connections map[*Connection]int // with the number of their goroutines
-	ended       chan struct{}       // closed at the end of the next one; nil: nobody waits for that
+	ended       chan struct{}       // closed when the next connection ends; nil: nobody waits
 }
 
 // New returns a relay that allocates its ports with the allocator. acceptFailed is that of a port.Acceptor.
@@ -30,11 +30,11 @@ func New(ports *port.Allocator, acceptFailed func(netip.AddrPort, error)) *Relay
 		connections: map[*Connection]int{}}
 }
 
-// Listens reports whether the relay listens at a port: others may have it too, if they expect connections
-// from other addresses.
+// Listens reports whether the relay listens at a port. It may be given out again, for connections from other
+// addresses.
 func (r *Relay) Listens(at netip.AddrPort) bool { return r.acceptor.Listens(at) }
 
-// start runs f, which is of the connection.
+// start runs f as a goroutine of the connection.
 func (r *Relay) start(c *Connection, f func()) {
 	r.mu.Lock()
 	r.connections[c]++
@@ -45,7 +45,7 @@ func (r *Relay) start(c *Connection, f func()) {
 	})
 }
 
-// forget notes that a goroutine of the connection has ended.
+// forget notes the end of a goroutine of the connection.
 func (r *Relay) forget(c *Connection) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -59,7 +59,7 @@ func (r *Relay) forget(c *Connection) {
 	}
 }
 
-// Wait returns when no connection goes on, or ctx ends.
+// Wait returns when all connections have ended, or ctx ends.
 func (r *Relay) Wait(ctx context.Context) {
 	for {
 		r.mu.Lock()
@@ -80,8 +80,8 @@ func (r *Relay) Wait(ctx context.Context) {
 	}
 }
 
-// Close severs what runs, and waits for its end. Every connection was closed before, and none may be opened
-// after it.
+// Close severs the remaining connections, and waits for their end. The caller has closed all connections
+// before, and opens none afterwards.
 func (r *Relay) Close() {
 	r.mu.Lock()
 	left := slices.Collect(maps.Keys(r.connections))

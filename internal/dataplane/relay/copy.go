@@ -25,7 +25,7 @@ func (c *Connection) copyBoth() {
 	back.Wait()
 }
 
-// copyDirection carries what that side sends, and then watches that end until the other direction has ended
+// copyDirection forwards what that side sends, and then watches that end until the other direction has ended
 // too: an end that has sent its last byte can still break.
 func (c *Connection) copyDirection(side Side) {
 	if err := c.copier.copy(side); err != nil {
@@ -36,7 +36,7 @@ func (c *Connection) copyDirection(side Side) {
 	if c.bothEnded() {
 		// Only watchForReset, if anything, still reads.
 		for _, conn := range c.ends {
-			_ = conn.SetReadDeadline(time.Unix(1, 0)) // fails only on a closed one, which nobody watches
+			_ = conn.SetReadDeadline(time.Unix(1, 0)) // fails only on a closed one
 		}
 		return
 	}
@@ -46,35 +46,35 @@ func (c *Connection) copyDirection(side Side) {
 	}
 }
 
-// bothEnded reports whether both ends have sent their FIN and all before it was passed on.
+// bothEnded reports whether both ends have sent their FIN, and all data before it was forwarded.
 func (c *Connection) bothEnded() bool {
 	return c.finReceived[Client].Load() && c.finReceived[Server].Load()
 }
 
-// markFINReceived notes that side has sent its last byte and that all of it was passed on.
+// markFINReceived notes that side has sent its FIN, and all its data was forwarded.
 func (c *Connection) markFINReceived(side Side) { c.finReceived[side].Store(true) }
 
-// markFINForwarded notes that the other end was given the FIN of side.
+// markFINForwarded notes that the FIN of side was forwarded.
 func (c *Connection) markFINForwarded(side Side) { close(c.finForwarded[side]) }
 
-// brokeUnseen reports that side, which reads as if it had ended in order, has broken. A socket
-// reports its reset once: where the direction that writes to it took that report, the direction that reads
-// sees an end. A socket is closed in order only after our own FIN, which follows the last byte of the other
-// direction. (That is looked at twice: the other direction may end in between.)
+// brokeUnseen reports whether side has broken although reading from it returned an orderly end. A socket
+// reports its reset once: if the writing direction got that report, the reading direction sees an end. A
+// socket is closed in order only after our own FIN, which follows the last byte of the other direction.
+// (brokeUnseen checks that twice: the other direction may end in between.)
 func (c *Connection) brokeUnseen(side Side) bool {
 	back := &c.finReceived[side.other()]
 	return !back.Load() && isGone(c.ends[side]) && !back.Load()
 }
 
-// sentFIN reports whether an end without TLS has sent its FIN, once all its bytes were passed on. A reset may
-// follow: the end has closed, and its kernel has forgotten the connection when a late segment comes. Its data
-// is complete all the same. The kernel counts the FIN as a byte (tcp_fin in net/ipv4/tcp_input.c).
+// sentFIN reports whether an end without TLS has sent its FIN, once all its bytes were forwarded. A reset may
+// follow: the end has closed, and its kernel has forgotten the connection when a late segment arrives. Its
+// data is still complete. The kernel counts the FIN as a byte (tcp_fin in net/ipv4/tcp_input.c).
 func (c *Connection) sentFIN(side Side) bool {
 	info, err := tcpInfo(c.ends[side])
 	return err == nil && info.Bytes_received > uint64(c.bytes[side].Load())
 }
 
-// tcpInfo returns what the kernel knows of a connection, also of one that is gone (TCP_INFO in tcp(7)).
+// tcpInfo returns the kernel's state of a connection, also of one that has ended (TCP_INFO in tcp(7)).
 func tcpInfo(c *net.TCPConn) (info *unix.TCPInfo, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -87,9 +87,9 @@ func tcpInfo(c *net.TCPConn) (info *unix.TCPInfo, err error) {
 	return info, err
 }
 
-// awaitAcknowledged lets what an end sent before it broke reach the other one ahead of the reset, as it does
-// without a gateway between them: there are clients that reset behind the last byte of a whole file (TLS
-// session tickets that they have not read make the kernel do so).
+// awaitAcknowledged waits until the data that an end sent before it broke has reached the other one, ahead of
+// the reset, as it would without a gateway: some clients reset after the last byte of a whole file (their
+// kernel does, because of TLS session tickets that they have not read).
 func (c *Connection) awaitAcknowledged(side Side, err error) {
 	if broken, ok := errors.AsType[*BrokenError](err); !ok || broken.Side != side {
 		return
@@ -113,8 +113,8 @@ func (c *Connection) awaitAcknowledged(side Side, err error) {
 	}
 }
 
-// unacknowledged returns how much of what was sent to an end it has not acknowledged, in bytes; a FIN counts
-// as one (SIOCOUTQ in tcp(7), tcp_ioctl in net/ipv4/tcp.c).
+// unacknowledged returns how many bytes sent to an end it has not acknowledged; a FIN counts as one (SIOCOUTQ
+// in tcp(7), tcp_ioctl in net/ipv4/tcp.c).
 func unacknowledged(c *net.TCPConn) (n int, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -139,12 +139,12 @@ func isGone(c *net.TCPConn) bool {
 	}) != nil
 }
 
-// watchForReset waits until both directions have ended. It returns an error if that side, which has sent
-// its FIN, breaks before.
+// watchForReset waits until both directions have ended. It returns an error if that side, which has sent its
+// FIN, breaks before that.
 func (c *Connection) watchForReset(side Side) error {
 	raw, err := c.ends[side].SyscallConn()
 	if err != nil {
-		return nil // closed: the other direction has failed and has said why
+		return nil // closed: the other direction has failed and reported it
 	}
 	errno := 0
 	err = raw.Read(func(fd uintptr) bool {

@@ -8,10 +8,10 @@ import (
 	"ftpgate/internal/dataplane/socket"
 )
 
-// Close ends the pinhole. If no peer has connected, it gives the port back, and no peer can connect any more.
-// A connection that was made goes on until its ends end it: Close does not wait for that. From then on the
-// end of the caller's context means nothing, and the connection is broken where nothing has moved for the
-// idle time. A download that is delivered after Finish ends in order, also where the client keeps its end
+// Close ends the pinhole. If no peer has connected, it releases the port, and no peer can connect any more.
+// An existing connection continues until its ends close it; Close does not wait for that. From then on the
+// end of the caller's context has no effect, and the relay breaks the connection when nothing has moved for
+// the idle time. A download that is delivered after Finish ends in order, even if the client keeps its end
 // open: the server's own kernel would forget such a connection, too (tcp_fin_timeout in tcp(7)).
 func (c *Connection) Close() {
 	if c.route != nil && c.isArmed() {
@@ -51,9 +51,9 @@ func (c *Connection) detach() bool {
 	return true
 }
 
-// watchDetached breaks a connection in which nothing has moved for the idle time. One that is delivered, and
-// whose client has sent nothing, it ends in order some time after the server's FIN was passed on; nil: it
-// does not.
+// watchDetached breaks a connection in which nothing has moved for the idle time. It ends a delivered one
+// whose client has sent nothing in order, some time after passed, which is closed when the server's FIN was
+// forwarded; nil: it does not.
 func (c *Connection) watchDetached(passed <-chan struct{}) {
 	idle := time.NewTicker(c.idleTime)
 	defer idle.Stop()
@@ -84,17 +84,17 @@ func (c *Connection) watchDetached(passed <-chan struct{}) {
 	}
 }
 
-// Sever breaks the connection: both ends are reset, unless Finish has found that all was delivered: then they
-// are closed in order. It does not wait. On a connection that is over it does nothing.
+// Sever breaks the connection: it resets both ends, or closes them in order if Finish found everything
+// delivered. It does not wait. On a connection that is over it does nothing.
 func (c *Connection) Sever() { c.sever(ErrClosed) }
 
 func (c *Connection) sever(err error) {
-	c.unlisten() // before done is closed, where nothing runs
+	c.unlisten() // before done is closed, if no goroutine runs
 	c.fail(err)
 	c.stop()
 }
 
-// closeInOrder closes both ends so that what is still on its way is delivered.
+// closeInOrder closes both ends so that data on its way is delivered.
 func (c *Connection) closeInOrder() {
 	for _, conn := range c.ends {
 		socket.CloseInOrder(conn)
@@ -109,11 +109,11 @@ func (c *Connection) complete() {
 	close(c.done)
 }
 
-// errDelivered stands for the failure of a connection that was severed after all of it was delivered.
+// errDelivered marks a connection that was severed after everything was delivered.
 var errDelivered = errors.New("delivered")
 
-// fail breaks the connection for both ends: both see a reset, never a FIN, unless all was delivered before.
-// The first error counts; later ones are its consequences.
+// fail breaks the connection for both ends: both get a reset, never a FIN, unless everything was delivered
+// before. The first error counts; later ones are its consequences.
 func (c *Connection) fail(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -132,7 +132,7 @@ func (c *Connection) fail(err error) {
 			conn.Close() // a reset: see package socket
 		}
 	}
-	if !c.armed { // and never will be: see Arm
+	if !c.armed { // and cannot be armed any more: see Arm
 		c.complete()
 	}
 }

@@ -16,7 +16,7 @@ var (
 	ErrClosed = errors.New("closed")
 )
 
-// DialError says that an end could not be connected to.
+// DialError says that connecting to an end failed.
 type DialError struct {
 	Side Side
 	To   netip.AddrPort
@@ -35,8 +35,8 @@ type BrokenError struct {
 func (e *BrokenError) Error() string { return fmt.Sprintf("broken by the %s: %v", e.Side, e.Err) }
 func (e *BrokenError) Unwrap() error { return e.Err }
 
-// HandshakeError says with which end the TLS handshake failed. It wraps the error of crypto/tls, and with
-// it that of a config's VerifyConnection.
+// HandshakeError says with which end the TLS handshake failed. It wraps the error of crypto/tls, and with it
+// that of a config's VerifyConnection.
 type HandshakeError struct {
 	Side Side
 	Err  error
@@ -67,11 +67,11 @@ func (e *HandshakeError) Reply() (code int, text string) {
 	return 522, text
 }
 
-// TruncatedError says that an end's data ended as only an attacker, a fault or careless software ends it: TLS
-// marks the end with close_notify (RFC 8446 section 6.1), and none arrived.
+// TruncatedError says that an end's data ended without close_notify, with which TLS marks the end (RFC 8446
+// section 6.1): by an attacker, a fault or careless software.
 type TruncatedError struct {
 	Side   Side
-	Inside bool // in the middle of a record: then it is cut short for certain
+	Inside bool // in the middle of a record: the data is certainly cut short
 }
 
 // Reply returns the error for the FTP client.

@@ -5,22 +5,22 @@ import (
 	"time"
 )
 
-// firstPoll and lastPoll are how soon, and how often at last, Finish looks whether the last byte was
-// acknowledged. No event says that: the kernel wakes up who waits on a socket for the acknowledgement of the
-// FIN (tcp_rcv_state_process in net/ipv4/tcp_input.c), which a peer may put off for 40 ms and longer, and for
-// that of data only where its send buffer was full before. Time stamps of acknowledgements
-// (SOF_TIMESTAMPING_TX_ACK) come with splice(2), too, but were no faster: see
-// docs/design/0002-proxy-tracking.md. Most often the first look finds everything acknowledged.
+// firstPoll and lastPoll are the first and the longest interval in which Finish checks whether the last byte
+// was acknowledged. There is no event for that: the kernel wakes a waiter on the socket for the
+// acknowledgement of the FIN (tcp_rcv_state_process in net/ipv4/tcp_input.c), which a peer may delay for 40
+// ms and longer, and for that of data only if the send buffer was full before. Time stamps of
+// acknowledgements (SOF_TIMESTAMPING_TX_ACK) work with splice(2), too, but were no faster: see
+// docs/design/0002-proxy-tracking.md. Most often the first check finds everything acknowledged.
 const (
 	firstPoll = 200 * time.Microsecond
 	lastPoll  = 20 * time.Millisecond
 )
 
-// Finish is for the moment when the server calls a download complete. It waits until the client has
-// acknowledged every byte that the server has sent and was given its FIN, or until the connection is over, or
-// until nothing has moved for a second: then the server keeps the connection open, or the client takes
-// nothing before it has read the reply. It returns at once where no peer has connected; in active mode after
-// a second, because the server's connection may be behind its reply. The end of cancel ends the wait.
+// Finish is called when the server reports a complete download. It waits until one of these: the client has
+// acknowledged every byte of the server's and got its FIN; the connection is over; nothing has moved for a
+// second (the server keeps the connection open, or the client reads nothing before the reply); cancel is
+// closed. If no peer has connected it returns at once, in active mode after a second, because the server's
+// connection may arrive after its reply.
 func (c *Connection) Finish(cancel <-chan struct{}) {
 	c.mu.Lock()
 	c.finished = true
@@ -43,8 +43,8 @@ func (c *Connection) FinishReturnsNow() bool {
 	}
 }
 
-// awaitPeer waits for the peer, if it may be on its way, and reports whether it has connected and the
-// connection goes on.
+// awaitPeer waits for a peer that may be on its way, and reports whether it has connected and the connection
+// is not over.
 func (c *Connection) awaitPeer(cancel <-chan struct{}) bool {
 	if c.FinishReturnsNow() {
 		return false
@@ -64,8 +64,7 @@ func (c *Connection) awaitPeer(cancel <-chan struct{}) bool {
 	return false
 }
 
-// awaitDelivery waits for the end of a connection whose peer has connected, or until all of it is delivered,
-// or nothing moves.
+// awaitDelivery waits until a connection whose peer has connected is over, is delivered, or does not move.
 func (c *Connection) awaitDelivery(cancel <-chan struct{}) {
 	pause := firstPoll
 	poll := time.NewTimer(pause)
@@ -103,8 +102,8 @@ func (c *Connection) isFlowing() bool {
 	}
 }
 
-// isDelivered reports whether the server's FIN was passed on, and the client has acknowledged every byte
-// before it. The FIN itself need not be acknowledged: a client may put that off until it has read the reply.
+// isDelivered reports whether the server's FIN was forwarded, and the client has acknowledged every byte
+// before it. The FIN itself need not be acknowledged: a client may delay that until it has read the reply.
 func (c *Connection) isDelivered() bool {
 	select {
 	case <-c.finForwarded[Server]:
@@ -122,7 +121,7 @@ func (c *Connection) isDelivered() bool {
 	return c.delivered
 }
 
-// moved returns a number that grows with every byte that was passed on, or acknowledged by its receiver.
+// moved returns a number that grows with every byte forwarded or acknowledged.
 func (c *Connection) moved() int64 {
 	up, down := c.Bytes()
 	n := up + down
@@ -137,7 +136,7 @@ func (c *Connection) moved() int64 {
 	return n
 }
 
-// Err returns how the connection broke, so far; nil: it did not. It is no fault that no peer connected.
+// Err returns why the connection broke; nil: it has not so far. A missing peer is no error.
 func (c *Connection) Err() error {
 	select {
 	case <-c.done:
@@ -166,9 +165,9 @@ func (c *Connection) ServerReset() bool {
 	return !truncated
 }
 
-// BrokeAfterEnd reports whether the connection broke when nothing was left to be delivered: an end broke that
-// had sent its FIN and was to get nothing; or the server, when it was given the client's FIN. (A client that
-// breaks before it has acknowledged a download has not got all of it.)
+// BrokeAfterEnd reports whether the connection broke when nothing was left to be delivered: an end broke
+// after its FIN when there was no data for it; or the server broke when it got the client's FIN. (A client
+// that breaks before it has acknowledged a download has not got all of it.)
 func (c *Connection) BrokeAfterEnd() bool {
 	broken, ok := errors.AsType[*BrokenError](c.Err())
 	if !ok {

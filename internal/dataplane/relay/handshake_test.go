@@ -14,7 +14,7 @@ import (
 	"ftpgate/internal/dataplane/relaytest"
 )
 
-// wantHandshakeError checks with whom the handshake is said to have failed, and the words for the FTP client.
+// wantHandshakeError checks the end whose handshake failed, and the text for the FTP client.
 func wantHandshakeError(t *testing.T, err error, who Side, plain string) {
 	t.Helper()
 	failed, ok := errors.AsType[*HandshakeError](err)

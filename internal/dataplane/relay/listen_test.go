@@ -128,8 +128,8 @@ func TestPortAgain(t *testing.T) {
 	}
 }
 
-// A port that a client was told of and did not use rests: it comes again after all others. One that it has
-// used, or was never told of, does not rest.
+// An announced and unused port rests: it is given out again after all others. A used port, or one that was
+// never announced, does not rest.
 func TestUnusedRests(t *testing.T) {
 	opener := &Opener{Relay: newRelay(), Ports: relaytest.FreePorts(t, 20)}
 	l := relaytest.Listen(t, relaytest.Server)

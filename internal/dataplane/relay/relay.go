@@ -1,14 +1,14 @@
-// Package relay is the data path that needs no privilege: for one pinhole it reserves a port of the
-// gateway, takes exactly one connection from exactly one peer, connects to the far end from the address
-// that this end knows, and copies between the two until both have ended: by splice(2), or through TLS on
-// the legs that use it.
+// Package relay is the data path that needs no privilege: for one pinhole it reserves a port of the gateway,
+// accepts exactly one connection from exactly one peer, connects to the far end from the address that this
+// end expects, and copies between the two until both have ended: by splice(2), or through TLS on the legs
+// that use it.
 //
-// It never looks at data, never translates an address, never decides who may connect or where a pinhole
-// leads, and never logs: Connection.Err says what went wrong. If one end fails, the relay resets the other,
-// so that a transfer cut short never looks complete.
+// It never inspects data, never translates an address, never decides which peer can connect or the target of
+// a pinhole, and never logs: Connection.Err says what went wrong. If one end fails, the relay resets the
+// other, so that a transfer cut short never looks complete.
 //
-// Locks: listener.mu of package port, then Connection.mu, then Relay.mu. Nothing that waits is called while
-// one is held.
+// Locks: listener.mu of package port, then Connection.mu, then Relay.mu. No call that waits is made while one
+// is held.
 package relay
 
 import (
@@ -30,12 +30,11 @@ import (
 
 const (
 	// DefaultHelloTime is how long an end may be silent before its TLS handshake: a client may connect after
-	// PASV and ask for the file minutes later, and its server says nothing before. The session bounds that;
-	// this bounds it where the session does not, and is the least that RFC 1123 section 4.1.3.2 gives an idle
-	// session.
+	// PASV and ask for the file minutes later, and its server sends nothing before. The session has its own
+	// limit; this is the limit without one, and the minimum of RFC 1123 section 4.1.3.2 for an idle session.
 	DefaultHelloTime = 5 * time.Minute
-	// defaultGraceTime is how long the control connection may be ahead of the data connection: the two take
-	// different ways, and a lost segment is sent again within a second (RFC 6298 section 2).
+	// defaultGraceTime is how long the control connection may be ahead of the data connection: they are
+	// independent, and a lost segment is sent again within a second (RFC 6298 section 2).
 	defaultGraceTime = time.Second
 )
 
@@ -64,30 +63,29 @@ type Opener struct {
 
 	// Ports are where pinholes open; one is drawn at random. An empty range has no free port.
 	Ports forward.PortRange
-	// Avoid reports ports that must not be used though nobody listens there; nil: none.
+	// Avoid reports ports that must not be used although no socket listens there; nil: none.
 	Avoid func(netip.AddrPort) bool
 
 	WaitTime time.Duration // from Arm to the connection, unless Use is called; 0: pinhole.Lifetime
-	DialTime time.Duration // for each end that is dialled; 0: forward.DefaultDialTime
+	DialTime time.Duration // for each dialled end; 0: forward.DefaultDialTime
 
 	HelloTime     time.Duration // from both ends to the first byte of a TLS end; 0: DefaultHelloTime
 	HandshakeTime time.Duration // from that to the end of its handshake; 0: forward.HandshakeTime
 
-	// IdleTime is how long nothing may move in a connection that goes on after Close; 0:
-	// forward.DefaultIdleTime.
+	// IdleTime is how long a connection that continues after Close may be idle; 0: forward.DefaultIdleTime.
 	IdleTime time.Duration
 
-	graceTime time.Duration // 0: defaultGraceTime; tests are less patient
+	graceTime time.Duration // 0: defaultGraceTime; tests use less
 }
 
-// Open listens at a port for the pinhole (the port of hole.Listen is ignored): a peer that connects to it
-// before Arm is reset; that of an active pinhole is kept waiting. Others share the port: what comes from
-// other addresses is theirs, or is reset. A connection that is never armed holds its port until it is closed.
-// The end of ctx breaks the connection until Close.
+// Open listens at a port for the pinhole (the port of hole.Listen is ignored): a peer that connects before
+// Arm is reset, or waits if the pinhole is active. Other connections share the port: a peer from another
+// address is theirs, or is reset. A connection that is never armed holds its port until it is closed. The end
+// of ctx breaks the connection until Close.
 //
-// The error is port.ErrNone where the peer has every port of the range, or other programs have, and the
-// operating system's where hole.Listen is not the gateway's address. Every port is tried before port.ErrNone:
-// five system calls each that another program has, some 40 ms for the 16,384 of forward.DefaultPassivePorts.
+// The error is port.ErrNone if the peer or other programs have every port of the range, and the operating
+// system's if hole.Listen is not the gateway's address. Open tries every port before port.ErrNone: five
+// system calls for each that another program has, some 40 ms for the 16,384 of forward.DefaultPassivePorts.
 func (p *Opener) Open(ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS) (*Connection,
 	error) {
 	var c *Connection
@@ -141,10 +139,10 @@ func (p *Opener) openAt(
 	return c, nil
 }
 
-// Bridge connects to both ends: an active client and a server that only listens. The server
-// comes first, and the client is not connected to before that connection stands: the client sees nothing of a
-// transfer that the server refuses. Bridge returns at once; an end that cannot be connected to is a DialError
-// in Err. The end of ctx breaks the connection until Close.
+// Bridge connects to both ends: an active client and a server that only listens. It connects to the server
+// first, and to the client only after that: the client sees nothing of a transfer that the server refuses.
+// Bridge returns at once; an end that cannot be connected to is a DialError in Err. The end of ctx breaks the
+// connection until Close.
 //
 // The error says that an end is not a usable target.
 func (p *Opener) Bridge(
@@ -161,8 +159,8 @@ func (p *Opener) Bridge(
 	return c, nil
 }
 
-// Carry connects a client that was accepted already to its server, and copies in clear until both have ended.
-// It owns the connection. The end of ctx breaks both ends.
+// Carry connects an accepted client to its server, and copies in clear until both have ended. It owns the
+// connection. The end of ctx breaks both ends.
 //
 // The error is nil only if both ends closed their direction in order and all they sent was passed on. Else it
 // is, or wraps, ErrClosed, a *DialError or a *BrokenError.
@@ -182,7 +180,7 @@ func (p *Opener) Carry(ctx context.Context, client *net.TCPConn, to pinhole.Leg)
 	return c.endErr
 }
 
-// newConnection returns a connection whose goroutine does not run yet. peer is the end that connects.
+// newConnection returns a connection without a goroutine. peer is the end that connects.
 func (p *Opener) newConnection(peer Side, dataTLS dataplane.DataTLS) *Connection {
 	c := &Connection{
 		peer:          peer,
@@ -209,7 +207,7 @@ func (p *Opener) newConnection(peer Side, dataTLS dataplane.DataTLS) *Connection
 	return c
 }
 
-// breakAtEnd has the end of the caller's context break the connection.
+// breakAtEnd breaks the connection when the caller's context ends.
 func (c *Connection) breakAtEnd(ctx context.Context) {
 	c.unregister = context.AfterFunc(ctx, func() {
 		c.sever(fmt.Errorf("%w: %w", ErrClosed, context.Cause(ctx)))

@@ -27,7 +27,7 @@ import (
 )
 
 // TestStalled has the client stop reading: the server is held up, and the gateway keeps no more than the
-// sockets hold: no pipe, and nothing on the heap. Then the client goes on.
+// sockets hold: no pipe, and nothing on the heap. Then the client continues.
 func TestStalled(t *testing.T) {
 	dc, client, srv := connected(t)
 	client.SetReadBuffer(64 << 10)
@@ -58,7 +58,7 @@ func TestStalled(t *testing.T) {
 	if n := piped(t); n != 0 {
 		t.Errorf("a stalled connection holds %d bytes in pipes; want none", n)
 	}
-	// When there is a little room, only that much goes on its way.
+	// When there is a little room, only that much continues its way.
 	early, err := io.CopyN(io.Discard, client, 512<<10)
 	if err != nil {
 		t.Fatal(err)

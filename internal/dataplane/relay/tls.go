@@ -16,8 +16,8 @@ import (
 	"ftpgate/internal/dataplane/leg"
 )
 
-// tlsConnection is a connection with TLS on one leg at least: data goes through this process, and an end has
-// to say that its data is complete (close_notify). Its states, once both ends stand:
+// tlsConnection is a connection with TLS on at least one leg: this process copies the data, and an end must
+// mark its end (close_notify). Its states, once both ends are connected:
 //
 //	TLS waits for TransferStarted; a leg in clear is watched
 //	handshaking --all handshakes done--> copying --both ends have ended--> over
@@ -26,27 +26,28 @@ import (
 type tlsConnection struct {
 	*Connection
 	tls  [2]legTLS
-	legs [2]*leg.Leg // once both ends stand
+	legs [2]*leg.Leg // once both ends are connected
 
 	// heard is closed, by side, when the end has sent data, or has ended.
 	heard     [2]chan struct{}
 	heardOnce [2]sync.Once
 
-	unresumed atomic.Bool // the server has not resumed the TLS session of its control connection
+	unresumed atomic.Bool // the server did not resume the TLS session of its control connection
 
 	// These are guarded by Connection.mu.
 	handshaken bool // the handshakes are over
 	shortened  bool // shortenHandshake was called before that
 }
 
-// legTLS is the TLS of one leg. On data connections the FTP client is the TLS client, whoever has connected
-// (RFC 4217 section 7): so the gateway is the TLS server on the client's leg, and the TLS client on the
+// legTLS is the TLS of one leg. On data connections the FTP client is the TLS client, whichever end connected
+// (RFC 4217 section 7): the gateway is the TLS server on the client's leg, and the TLS client on the
 // server's.
 type legTLS struct {
-	config              *tls.Config     // nil: in clear
-	closeNotifyOptional bool            // TCP's FIN alone may end its data: anybody on the way can forge that
-	transferStarted     <-chan struct{} // the handshake begins when it is closed; nil: at once
-	admit               admitFunc       // judges the end after its handshake; nil: it may carry data
+	config *tls.Config // nil: in clear
+	// TCP's FIN alone may end its data, which an attacker on the path can forge
+	closeNotifyOptional bool
+	transferStarted     <-chan struct{} // closed when the handshake may begin; nil: at once
+	admit               admitFunc       // checks the end after its handshake; nil: it may carry data
 
 	helloTime, handshakeTime time.Duration
 }
@@ -70,11 +71,11 @@ func (p *Opener) newTLSConnection(c *Connection, d dataplane.DataTLS) *tlsConnec
 // usesTLS reports whether the gateway speaks TLS on the leg of an end.
 func (c *tlsConnection) usesTLS(side Side) bool { return c.tls[side].config != nil }
 
-// notResumed reports that TLS with the server was set up without resuming a session.
+// notResumed reports whether TLS with the server was set up without resuming a session.
 func (c *tlsConnection) notResumed() bool { return c.unresumed.Load() }
 
-// copy decrypts and encrypts everything that side sends. What was encrypted for an end that broke
-// before all of it was sent does not count as passed on.
+// copy decrypts and encrypts everything that side sends. Data that was encrypted but not sent when the other
+// end broke does not count as forwarded.
 func (c *tlsConnection) copy(side Side) error {
 	defer c.noteHeard(side)
 	src, dst := c.legs[side], c.legs[side.other()]
@@ -104,8 +105,8 @@ func (c *tlsConnection) copy(side Side) error {
 // noteHeard notes that a side has sent data, or has ended.
 func (c *tlsConnection) noteHeard(side Side) { c.heardOnce[side].Do(func() { close(c.heard[side]) }) }
 
-// conclude passes the end of a direction on: close_notify, FIN or both, as the other leg has it. err is how
-// that side ended: io.EOF, or that it did not.
+// conclude forwards the end of a direction: by close_notify, FIN or both, as the other leg requires. err is
+// io.EOF if that side ended in order, else its failure.
 func (c *tlsConnection) conclude(side Side, err error) error {
 	c.announceEnd(side)
 	src, dst := c.legs[side], c.legs[side.other()]
@@ -134,17 +135,17 @@ func (c *tlsConnection) conclude(side Side, err error) error {
 // mayEndWithoutCloseNotify reports whether the end of a TLS connection without close_notify is the end of its
 // data, and not a truncation.
 //
-// An end that has sent data has to say that it was all. One that only receives has nothing that could be
-// cut short, and many such ends just close: clients after a download, servers after an upload. Nobody here
-// knows which end is to send before data comes; and a file may be empty. If the FIN of an end that has sent
-// nothing were simply passed on, then an attacker's FIN at the very start would become an empty file, with
-// close_notify from us: with our word for what the sender never said.
+// An end that has sent data must send close_notify. An end that only receives has no data to be cut short,
+// and many such ends just close: clients after a download, servers after an upload. Before data arrives the
+// gateway does not know which end sends, and a file may be empty. If the gateway forwarded the FIN of an end
+// that has sent nothing, an attacker's FIN at the very start would become an empty file, with close_notify
+// from the gateway, which the sender never sent.
 //
-// So the other end has to have shown that this one receives: it has sent data itself, or has ended in order
-// (an empty file's sender comes first: the receiver closes because of it). An end that closes because of
-// either does so after it was passed on through here; graceTime is for what overtakes it between two
-// goroutines. If nothing comes, the connection is broken: an empty file without close_notify, or an end that
-// went away before it began.
+// So the other end must have shown that this one receives: it has sent data itself, or has ended in order
+// (the sender of an empty file ends first, and the receiver closes because of it). An end that closes because
+// of either does so after the gateway forwarded it; graceTime allows for the order of two goroutines. If
+// neither happens, the connection is broken: an empty file without close_notify, or an end that closed before
+// it began.
 func (c *tlsConnection) mayEndWithoutCloseNotify(side Side) bool {
 	if c.tls[side].closeNotifyOptional {
 		return true
@@ -162,10 +163,10 @@ func (c *tlsConnection) mayEndWithoutCloseNotify(side Side) bool {
 	return c.bytes[side.other()].Load() > 0 || c.finReceived[side.other()].Load()
 }
 
-// closedCleanly reports that an end with TLS had ended in order before its connection failed, and that
-// nothing was to be delivered to it. A client does not break an upload when it closes after close_notify
-// and does not read what TLS itself sends: session tickets (RFC 8446 section 4.6.1), and our close_notify.
-// Its kernel resets such a connection.
+// closedCleanly reports whether an end with TLS had ended in order before its connection failed, and nothing
+// was left to be delivered to it. A client does not break an upload when it closes after close_notify without
+// reading TLS's own records: session tickets (RFC 8446 section 4.6.1), and our close_notify. Its kernel
+// resets such a connection.
 func (c *tlsConnection) closedCleanly(side Side) bool {
 	return c.usesTLS(side) && c.finReceived[side].Load() && c.bytes[side.other()].Load() == 0
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // prepare does the handshakes of both TLS legs at the same time, and watches a leg in clear meanwhile. It
-// reports whether all went well; else the connection has failed.
+// reports success; else the connection has failed.
 func (c *tlsConnection) prepare() bool {
 	var handshakes, watch sync.WaitGroup
 	var failed [2]bool
@@ -48,8 +48,8 @@ func (c *tlsConnection) prepare() bool {
 	return !failed[Client] && !failed[Server]
 }
 
-// handshake does the handshake with one end, and reports whether it went well; else the connection has
-// failed. FTP's peers begin TLS after the transfer command, and an end may be connected long before.
+// handshake does the handshake with one end, and reports success; else the connection has failed. FTP peers
+// begin TLS after the transfer command, and an end may be connected long before.
 func (c *tlsConnection) handshake(side Side) bool {
 	if !c.awaitTransferStarted(side) {
 		return false
@@ -69,8 +69,8 @@ func (c *tlsConnection) handshake(side Side) bool {
 		return true
 	}
 	failure := &HandshakeError{side, lt.explainTimeout(l, err)}
-	// An alert or close_notify tells the peer, and a reset could overtake it. Where crypto/tls sent none the
-	// reset is all that keeps the peer from taking the end of the connection for that of a file.
+	// An alert or close_notify informs the peer, and a reset could overtake it. If crypto/tls sent none, only
+	// the reset keeps the peer from taking the end of the connection for that of a file.
 	if l.SentAlert(err) {
 		c.closeAfterAlert(side, failure)
 	} else {
@@ -79,8 +79,8 @@ func (c *tlsConnection) handshake(side Side) bool {
 	return false
 }
 
-// admit asks whether an end may carry data, now that its handshake is done; the error says why not. The end
-// has read that the handshake went well, so it gets close_notify instead of an alert.
+// admit checks after its handshake whether an end may carry data; the error says why not. The handshake has
+// succeeded for the end, so it gets close_notify instead of an alert.
 func (c *tlsConnection) admit(side Side) error {
 	l, lt := c.legs[side], c.tls[side]
 	if lt.admit == nil {
@@ -106,8 +106,8 @@ func (c *tlsConnection) admit(side Side) error {
 	return err
 }
 
-// awaitTransferStarted waits until the handshake with an end may begin; false: the connection is over before.
-// A client may wait for its handshake before it asks for a transfer, and gets it after the grace time.
+// awaitTransferStarted waits until the handshake with an end may begin; false: the connection ended before. A
+// client that waits for its handshake before it asks for a transfer gets it after the grace time.
 func (c *tlsConnection) awaitTransferStarted(side Side) bool {
 	lt := c.tls[side]
 	if lt.transferStarted == nil {
@@ -138,8 +138,8 @@ func (c *tlsConnection) awaitTransferStarted(side Side) bool {
 	return false
 }
 
-// setHelloDeadline sets how long an end may wait before it begins with its handshake; shortenHandshake may
-// have come before.
+// setHelloDeadline sets the deadline for the beginning of an end's handshake, a shorter one after
+// shortenHandshake.
 func (c *tlsConnection) setHelloDeadline(side Side) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -150,8 +150,8 @@ func (c *tlsConnection) setHelloDeadline(side Side) error {
 	return c.legs[side].TCP().SetDeadline(time.Now().Add(lt.helloTime))
 }
 
-// shortenHandshake gives handshakes that have not begun no more time than those that have: a server that
-// calls a transfer complete has nothing more to wait for.
+// shortenHandshake limits handshakes that have not begun to HandshakeTime: after the server reported a
+// complete transfer there is nothing more to wait for.
 func (c *tlsConnection) shortenHandshake() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -166,7 +166,7 @@ func (c *tlsConnection) shortenHandshake() {
 	}
 }
 
-// explainTimeout says what was missing in a handshake that took too long.
+// explainTimeout says what a handshake was waiting for when it timed out.
 func (lt legTLS) explainTimeout(l *leg.Leg, err error) error {
 	switch {
 	case !errors.Is(err, os.ErrDeadlineExceeded):
@@ -177,13 +177,12 @@ func (lt legTLS) explainTimeout(l *leg.Leg, err error) error {
 	return fmt.Errorf("not begun in %s: %w", lt.helloTime, err)
 }
 
-// closeAfterAlert breaks the connection, but resets the end at fault only when that has closed, or after the
-// time that the alert needs to get there. It sends no FIN: the peer closes by itself when it reads the
-// alert.
+// closeAfterAlert breaks the connection, but resets the end at fault only after that has closed, or after the
+// time that the alert needs to arrive. It sends no FIN: the peer closes by itself when it reads the alert.
 func (c *tlsConnection) closeAfterAlert(side Side, why error) {
 	c.mu.Lock()
 	conn := c.ends[side]
-	c.ends[side] = nil // kept from fail, which would reset it now
+	c.ends[side] = nil // hidden from fail, which would reset it now
 	c.mu.Unlock()
 	c.fail(why)
 	_ = conn.SetDeadline(time.Now().Add(c.graceTime)) // fails only on a closed one

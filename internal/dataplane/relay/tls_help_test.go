@@ -188,7 +188,7 @@ func connectedTLSBy(t testing.TB, p *Opener, dataTLS dataplane.DataTLS) (dc *Con
 	return dc, client, srv
 }
 
-// wantEnd reads e to the party that the gateway told in order.
+// wantEnd reads e to its orderly end.
 func wantEnd(t testing.TB, who string, e party, want []byte) {
 	t.Helper()
 	got, err := io.ReadAll(e)
@@ -204,7 +204,7 @@ func wantEnd(t testing.TB, who string, e party, want []byte) {
 	}
 }
 
-// wantEndReset reads e to the reset, and counts what came before.
+// wantEndReset reads e to the reset, and counts the bytes before.
 func wantEndReset(t testing.TB, who string, e party) {
 	t.Helper()
 	if n, err := io.Copy(io.Discard, e); err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -214,7 +214,7 @@ func wantEndReset(t testing.TB, who string, e party) {
 	}
 }
 
-// tell sends word from one party to the other, so that both are known to be connected.
+// tell sends a word from one party to the other, so that both are known to be connected.
 func tell(t testing.TB, from, to party, word string) {
 	t.Helper()
 	if _, err := io.WriteString(from, word); err != nil {

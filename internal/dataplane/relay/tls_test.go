@@ -247,7 +247,7 @@ type byteReader struct{ net.Conn }
 
 func (r byteReader) Read(p []byte) (int, error) { return r.Conn.Read(p[:min(1, len(p))]) }
 
-// wantUnread waits until something has come that e has not read: then its close is a reset.
+// wantUnread waits until e has unread data: then its close is a reset.
 func wantUnread(t *testing.T, e party) {
 	t.Helper()
 	in, err := leg.NewReadable(e.tcp)

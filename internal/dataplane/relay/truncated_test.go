@@ -143,7 +143,7 @@ func TestEarlyReceiver(t *testing.T) {
 }
 
 // TestOptionalCloseNotifyReset has a leg whose close_notify is optional end by a reset that the kernel
-// tells to the other direction: that is no FIN.
+// reports to the other direction: that is no FIN.
 func TestOptionalCloseNotifyReset(t *testing.T) {
 	for range 20 {
 		dataTLS := legs{true, true}.dataTLS()

@@ -1,4 +1,4 @@
-// Package relaytest provides peers for tests of data connections that this process carries, all on loopback.
+// Package relaytest provides loopback peers for tests of data connections that this process carries.
 package relaytest
 
 import (
@@ -22,7 +22,7 @@ import (
 // same time do not take each other's ports.
 var (
 	Gateway        = actor(1) // where pinholes open
-	Peer           = actor(2) // the peer that is let in
+	Peer           = actor(2) // the peer that is admitted
 	UnexpectedPeer = actor(3) // one that is not
 	Inside         = actor(4) // the gateway as the far end sees it
 	Server         = actor(5) // the far end
@@ -31,7 +31,7 @@ var (
 	Loopback6      = netip.IPv6Loopback()
 )
 
-// NetworkVariable names the environment variable that has a child process use the addresses of its parent.
+// NetworkVariable names the environment variable that makes a child process use the addresses of its parent.
 const NetworkVariable = "RELAYTEST_NETWORK"
 
 // Network identifies the addresses of this process for NetworkVariable.
@@ -51,7 +51,7 @@ func actor(n byte) netip.Addr {
 	return netip.AddrFrom4([4]byte{127, byte(id >> 8), byte(id), n})
 }
 
-// Patience is how long a test waits for what must come. No test waits it out unless it fails.
+// Patience is how long a test waits for an expected event. Only a failing test waits that long.
 const Patience = 20 * time.Second
 
 // Listen listens as the far end.
@@ -65,7 +65,7 @@ func Listen(t testing.TB, addr netip.Addr) *net.TCPListener {
 	return l
 }
 
-// Accept takes l's next connection, which must come in time.
+// Accept accepts l's next connection, which must arrive in time.
 func Accept(t testing.TB, l *net.TCPListener) *net.TCPConn {
 	t.Helper()
 	l.SetDeadline(time.Now().Add(Patience))
@@ -76,7 +76,7 @@ func Accept(t testing.TB, l *net.TCPListener) *net.TCPConn {
 	return Impatient(t, c)
 }
 
-// Dial connects as an address.
+// Dial connects from an address.
 func Dial(t testing.TB, local netip.Addr, to netip.AddrPort) *net.TCPConn {
 	t.Helper()
 	d := net.Dialer{Timeout: Patience}
@@ -87,20 +87,20 @@ func Dial(t testing.TB, local netip.Addr, to netip.AddrPort) *net.TCPConn {
 	return Impatient(t, c)
 }
 
-// Reset breaks c off, as the kernel does for a program that dies or closes without reading.
+// Reset resets c, as the kernel does for a program that dies or closes without reading.
 func Reset(c *net.TCPConn) {
 	c.SetLinger(0)
 	c.Close()
 }
 
-// Impatient has reads and writes of c fail where they hang.
+// Impatient makes reads and writes of c fail if they hang.
 func Impatient(t testing.TB, c *net.TCPConn) *net.TCPConn {
 	c.SetDeadline(time.Now().Add(Patience))
 	t.Cleanup(func() { c.Close() })
 	return c
 }
 
-// Await gives way until what is awaited has come: for states that no channel tells of.
+// Await yields the processor until a condition holds: for states without a channel.
 func Await(t testing.TB, come func() bool, otherwise func() string) {
 	t.Helper()
 	for until := time.Now().Add(Patience); !come(); runtime.Gosched() {
@@ -117,7 +117,7 @@ func Noise(n int) []byte {
 	return b
 }
 
-// Send writes data and a FIN in a goroutine of its own; the error comes through the channel.
+// Send writes data and a FIN in a goroutine of its own; the channel returns the error.
 func Send(c *net.TCPConn, data []byte) <-chan error {
 	sent := make(chan error, 1)
 	go func() {
@@ -145,7 +145,7 @@ func WantReset(t testing.TB, who string, c *net.TCPConn) {
 	}
 }
 
-// WantCutOff connects as local and reads to the reset, which may be faster than connect(2).
+// WantCutOff connects from local and reads to the reset, which may arrive before connect(2) returns.
 func WantCutOff(t testing.TB, who string, local netip.Addr, to netip.AddrPort) {
 	t.Helper()
 	d := net.Dialer{Timeout: Patience}
@@ -157,7 +157,7 @@ func WantCutOff(t testing.TB, who string, local netip.Addr, to netip.AddrPort) {
 	}
 }
 
-// WantRefused checks that nobody listens at addr.
+// WantRefused checks that no socket listens at addr.
 func WantRefused(t testing.TB, addr netip.AddrPort) {
 	t.Helper()
 	d := net.Dialer{Timeout: Patience}
@@ -176,8 +176,7 @@ func LocalAddrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
-// TakenPorts occupies ports of the gateway's address that follow one another, and returns them with their
-// listeners.
+// TakenPorts occupies consecutive ports of the gateway's address, and returns them with their listeners.
 func TakenPorts(t *testing.T, n int) (forward.PortRange, []net.Listener) {
 	t.Helper()
 	for first := 20000; first < 30000; first += n {
@@ -206,9 +205,9 @@ func TakenPorts(t *testing.T, n int) (forward.PortRange, []net.Listener) {
 	return forward.PortRange{}, nil
 }
 
-// FreePorts returns ports that follow one another and are free now.
+// FreePorts returns consecutive ports that are free now.
 func FreePorts(t *testing.T, n int) (r forward.PortRange) {
 	t.Helper()
-	t.Run("reserve", func(t *testing.T) { r, _ = TakenPorts(t, n) }) // given back at its end
+	t.Run("reserve", func(t *testing.T) { r, _ = TakenPorts(t, n) }) // released at its end
 	return r
 }

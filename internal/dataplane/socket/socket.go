@@ -1,7 +1,6 @@
 // Package socket makes the TCP sockets of data connections that this process carries: listeners and dialled
-// connections. Close resets the peer unless the owner asked for an orderly close
-// before; so does the end of the process, even by SIGKILL. So no peer takes a transfer that was cut short for
-// a complete one.
+// connections. Close resets the peer unless the owner asked for an orderly close before, and so does the end
+// of the process, even by SIGKILL: no peer takes a transfer that was cut short for a complete one.
 package socket
 
 import (
@@ -22,9 +21,9 @@ import (
 // kernel takes one more (sk_acceptq_is_full in include/net/sock.h).
 const Backlog = 128
 
-// Listen listens at an address and port. What is accepted there is like the socket: it resets its peer at
-// close, and in TIME_WAIT it does not keep anybody from the port. The error is the operating system's,
-// EADDRINUSE where the port is taken. The caller closes the socket, which does not block.
+// Listen listens at an address and port. Accepted connections also reset their peer at close, and in
+// TIME_WAIT they do not block the port. The error is the operating system's, EADDRINUSE if the port is taken.
+// The caller closes the socket, which does not block.
 func Listen(at netip.AddrPort) (*os.File, error) {
 	family := unix.AF_INET
 	if at.Addr().Is6() {
@@ -41,9 +40,9 @@ func Listen(at netip.AddrPort) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "listener"), nil
 }
 
-// listen binds a socket to at and has it listen. SO_REUSEADDR lets it bind over what earlier transfers left
-// at the port (TIME_WAIT). Two sockets that have it may both bind while neither listens; the second one to
-// listen fails (inet_csk_listen_start in net/ipv4/inet_connection_sock.c).
+// listen binds a socket to at and listens. SO_REUSEADDR lets it bind despite connections of earlier transfers
+// in TIME_WAIT. Two sockets that have it may both bind while neither listens; the second one to listen fails
+// (inet_csk_listen_start in net/ipv4/inet_connection_sock.c).
 func listen(fd int, at netip.AddrPort) error {
 	if err := setResetOnClose(fd); err != nil {
 		return os.NewSyscallError("setsockopt", err)
@@ -71,8 +70,8 @@ func sockaddr(at netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
 }
 
-// Dial connects to an end, from the address that the leg names. The source port is port where that can be
-// had, else one of the kernel's choice; 0: always.
+// Dial connects to an end, from the leg's source address. The source port is port if that is free, else the
+// kernel's choice; 0: always the kernel's.
 func Dial(ctx context.Context, to pinhole.Leg, port uint16, timeout time.Duration) (*net.TCPConn, error) {
 	var local netip.AddrPort
 	if to.SourceIP.IsValid() {
@@ -88,17 +87,17 @@ func Dial(ctx context.Context, to pinhole.Leg, port uint16, timeout time.Duratio
 	return c, err
 }
 
-// isTaken reports whether a source port cannot be had: another socket has it, or another connection with the
-// same two ends, or it is one of root's.
+// isTaken reports whether an error means that the source port is not available: another socket or a
+// connection with the same two ends has it, or it needs root.
 func isTaken(err error) bool {
 	return errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err,
 		unix.EACCES)
 }
 
 // prepareDialled prepares a socket that connects. The kernel shall choose the source port in connect(2) and
-// not in bind(2), so that it must be free towards this one target only: otherwise all transfers together
-// have no more than the ephemeral range (ip(7), IP_BIND_ADDRESS_NO_PORT; for IPv6 it is the same option). A
-// kernel that does not know the option chooses in bind(2).
+// not in bind(2), so that it must be free only towards this target: otherwise all transfers share one
+// ephemeral range (ip(7), IP_BIND_ADDRESS_NO_PORT; the same option for IPv6). A kernel without the option
+// chooses in bind(2).
 func prepareDialled(_, _ string, raw syscall.RawConn) error {
 	return Control(raw, func(fd int) error {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
@@ -109,14 +108,14 @@ func prepareDialled(_, _ string, raw syscall.RawConn) error {
 	})
 }
 
-// setResetOnClose has a socket, and what a listener accepts, reset its peer when it is closed.
+// setResetOnClose makes a socket, and the connections that a listener accepts, reset the peer at close.
 func setResetOnClose(fd int) error {
 	return unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0})
 }
 
-// CloseInOrder closes a connection with a FIN, behind everything that is still to be sent.
+// CloseInOrder closes a connection with a FIN, after all unsent data.
 func CloseInOrder(c *net.TCPConn) {
-	_ = c.SetLinger(-1) // fails on no open socket
+	_ = c.SetLinger(-1) // cannot fail on an open socket
 	c.Close()
 }
 

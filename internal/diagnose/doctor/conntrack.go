@@ -9,16 +9,16 @@ import (
 )
 
 const (
-	// warnPercent is how full a table may be: when something goes wrong, the rest is gone within minutes.
+	// warnPercent is how full a table may be: in a failure the rest fills up within minutes.
 	warnPercent = 80
-	// faultPercent is when the kernel already drops a new connection now and then.
+	// faultPercent is the fill level at which the kernel begins to drop new connections.
 	faultPercent = 98
 	// sessionConnections is how many entries a session has in conntrack: two control connections, and one for
 	// data.
 	sessionConnections = 3
 )
 
-// conntrack judges the tables of connections, and what the kernel reports about them.
+// conntrack checks the connection tables and their sysctls.
 func (x *examination) conntrack() {
 	if !x.any(forward.Forward.MayUseKernel) {
 		return
@@ -42,7 +42,7 @@ func (x *examination) conntrack() {
 
 func tracksInKernel(f forward.Forward) bool { return f.Tracking == forward.TrackingKernel }
 
-// tableFill judges how full a table is.
+// tableFill checks how full a table is.
 func (x *examination) tableFill(code string, what, sysctl string, count, limit int) {
 	percent := count * 100 / limit
 	text := fmt.Sprintf("the kernel's table of %s is %d%% full (%d of %d)", what, percent, count, limit)
@@ -67,7 +67,7 @@ func (x *examination) tableSize(limit int) {
 		}
 	}
 	if need := most * sessionConnections; need > limit {
-		level := finding.Info // a default, that nobody asked for
+		level := finding.Info // a default, which the operator did not choose
 		if asked || limit < fewSessions*sessionConnections {
 			level = finding.Warning
 		}
@@ -79,7 +79,7 @@ func (x *examination) tableSize(limit int) {
 	}
 }
 
-// sysctlOff judges a sysctl that ftpgate switches on when it starts.
+// sysctlOff checks a sysctl that ftpgate switches on when it starts.
 func (x *examination) sysctlOff(code string, sysctl, loses string) {
 	switch value, known := x.sysctl(sysctl); {
 	case !known:
@@ -104,7 +104,7 @@ const (
 	minIdle = 5
 )
 
-// timeouts judges how long connections may be silent.
+// timeouts checks how long connections may be silent.
 func (x *examination) timeouts() {
 	seconds, known := x.sysctl(facts.SysctlEstablished)
 	remedy := fmt.Sprintf("sysctl -w %s=86400", facts.SysctlEstablished)

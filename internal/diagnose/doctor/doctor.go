@@ -1,8 +1,8 @@
-// Package doctor makes the findings of "ftpgate doctor" about a host: what is in the way of forwards there.
+// Package doctor makes the findings of "ftpgate doctor" about a host: the obstacles to forwards there.
 //
-// It decides and reads nothing: the caller gives it the facts (package facts) and the findings of other
-// packages (preflight, gateway, tlskeys), which it repeats and does not judge again. A fact that could not be
-// read is a finding of its own, and no fault.
+// It only decides: the caller gives it the facts (package facts) and the findings of other packages
+// (preflight, gateway, tlskeys), which it repeats without a second check. An unreadable fact is a finding of
+// its own, and no fault.
 //
 // Facts hold the values that the readers return (packages system, nftforeign, tlskeys), without copies of
 // their types: doctor uses those types and never calls what reads them, so that its tests need neither root
@@ -22,15 +22,15 @@ import (
 	"ftpgate/internal/diagnose/facts"
 )
 
-// The codes of findings name what was judged. They are part of the interface, and so are those of
-// certificates, which are made of the key that they are about ("tls_cert", "tls_ca").
+// The codes of findings name what was checked. They are part of the interface, and so are those of
+// certificates, which contain their key ("tls_cert", "tls_ca").
 const (
-	CodeHost       = "host"            // what a daemon checks before it starts (preflight.Check)
-	CodeName       = "name_resolution" // what the gateway finds when it resolves names
+	CodeHost       = "host"            // a daemon's checks before it starts (preflight.Check)
+	CodeName       = "name_resolution" // the gateway's findings about names
 	CodeNameSlow   = "name_slow"
 	CodeNameMany   = "name_several_addresses"
 	CodeNameIPv6   = "name_only_ipv6"
-	CodeTables     = "kernel_tables" // what keeps nftables from being read
+	CodeTables     = "kernel_tables" // why nftables cannot be read
 	CodeRights     = "capabilities"
 	CodeLowPort    = "low_port"
 	CodeModules    = "kernel_modules"
@@ -61,8 +61,8 @@ const (
 	CodeUnread     = "not_read"
 )
 
-// Examine judges the facts: those of the host first, then those of each forward. What is sound is a finding
-// of severity OK.
+// Examine checks the facts: those of the host first, then those of each forward. A sound fact is a finding of
+// severity OK.
 func Examine(facts facts.Facts, forwards []forward.Resolved) []finding.Finding {
 	x := examination{facts: facts, forwards: forwards}
 	x.addFindings()
@@ -91,7 +91,7 @@ func Examine(facts facts.Facts, forwards []forward.Resolved) []finding.Finding {
 	return x.findings
 }
 
-// examination is one Examine: the facts, and the forward that is being judged.
+// examination is one Examine: the facts, and the forward that is being checked.
 type examination struct {
 	facts    facts.Facts
 	forwards []forward.Resolved
@@ -120,14 +120,14 @@ func (x *examination) kernelCarries() bool {
 		(x.facts.Rights == nil || x.facts.Rights.Administer)
 }
 
-// relayCarries reports whether ftpgate itself carries data of the forward, or of some clients: those that
-// encrypt it with the gateway.
+// relayCarries reports whether ftpgate itself carries the forward's data, or that of clients that encrypt it
+// with the gateway.
 func (x *examination) relayCarries() bool {
 	usable := x.facts.Rights == nil || x.facts.Rights.Administer
 	return x.forward.UsualPath(usable) != forward.DataKernel
 }
 
-// addFindings adds what other packages found. The text then begins with the key that it is about.
+// addFindings adds the findings of other packages. Their text then begins with their key.
 func (x *examination) addFindings() {
 	for _, group := range []struct {
 		code  string
@@ -144,7 +144,7 @@ func (x *examination) addFindings() {
 	}
 }
 
-// expiry says how long a certificate is valid, unless a finding is about it already.
+// expiry adds how long a certificate is valid, unless it has a finding already.
 func (x *examination) expiry(cert tlskeys.Expiry) {
 	named := func(f finding.Finding) bool { return strings.Contains(f.Text, cert.File) }
 	left := cert.NotAfter.Sub(x.facts.Now)

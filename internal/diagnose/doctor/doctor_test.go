@@ -95,7 +95,7 @@ func TestSound(t *testing.T) {
 	}
 }
 
-// A fact that is not known is not judged: a host without facts has no faults.
+// A fact that is not known is not checked: a host without facts has no faults.
 func TestNothingRead(t *testing.T) {
 	facts := Facts{Expectations: -1, Unread: []system.Unread{{What: "the routes", Why: "permission denied"}}}
 	got := Examine(facts, []forward.Resolved{testForward(forward.TrackingProxy),

@@ -18,10 +18,10 @@ const (
 	translationPriority = -100
 )
 
-// ftpPort is where the kernel's helper attaches itself, if it may (RFC 959 section 3.2).
+// ftpPort is the port at which the kernel's helper attaches itself, if allowed (RFC 959 section 3.2).
 const ftpPort = 21
 
-// foreignRules judges other programs' rules for the forward's connections.
+// foreignRules checks other programs' rules for the forward's connections.
 func (x *examination) foreignRules() {
 	for _, r := range x.facts.Rules {
 		switch r.Action {
@@ -44,7 +44,7 @@ func (x *examination) foreignRules() {
 	x.automaticHelper()
 }
 
-// helper judges a helper that another program attaches.
+// helper checks a helper that another program attaches.
 func (x *examination) helper(r nftforeign.Rule) {
 	early := !r.Template && r.Priority <= conntrackPriority
 	late := !r.Template && r.Priority > translationPriority
@@ -88,7 +88,7 @@ func (x *examination) helper(r nftforeign.Rule) {
 	}
 }
 
-// automaticHelper judges kernels before 6.0, where the helper may attach itself.
+// automaticHelper checks kernels before 6.0, where the helper may attach itself.
 func (x *examination) automaticHelper() {
 	on, known := x.sysctl(facts.SysctlHelper)
 	if !known || on == 0 || x.forward.Listen.Port != ftpPort && x.forward.Server.Port != ftpPort ||
@@ -101,7 +101,7 @@ func (x *examination) automaticHelper() {
 			facts.SysctlHelper, ftpPort), "sysctl -w "+facts.SysctlHelper+"=0")
 }
 
-// untracked judges a rule that keeps conntrack from tracking connections, which then cannot be translated.
+// untracked checks a rule that keeps conntrack from tracking connections, which then cannot be translated.
 func (x *examination) untracked(r nftforeign.Rule) {
 	control := x.forward.Tracking != forward.TrackingProxy && x.matches(r, x.forward.Listen.Port)
 	data := x.kernelCarries() && x.matchesRange(r, x.dataPorts())
@@ -118,7 +118,7 @@ func (x *examination) untracked(r nftforeign.Rule) {
 		"remove the forward's ports from that rule")
 }
 
-// translatedElsewhere judges a rule that redirects the forward's connections.
+// translatedElsewhere checks a rule that redirects the forward's connections.
 func (x *examination) translatedElsewhere(r nftforeign.Rule) {
 	if r.Hook != "prerouting" {
 		return
@@ -162,8 +162,8 @@ func (x *examination) matches(r nftforeign.Rule, port uint16) bool {
 	return x.matchesPort(r, port)
 }
 
-// matchesPort ignores the address. A rule without ports but with conditions that were not read may be about
-// something else.
+// matchesPort ignores the address. A rule without ports but with unknown conditions may be for other
+// connections.
 func (x *examination) matchesPort(r nftforeign.Rule, port uint16) bool {
 	if len(r.Ports) == 0 {
 		return !r.Narrow
@@ -178,7 +178,7 @@ func (x *examination) matchesRange(r nftforeign.Rule, ports forward.PortRange) b
 	return slices.ContainsFunc(r.Ports, ports.Overlaps)
 }
 
-// ifNarrow lowers a severity to a warning for a rule that may not be about every connection.
+// ifNarrow lowers a severity to a warning for a rule that may not match every connection.
 func ifNarrow(r nftforeign.Rule, l finding.Severity) finding.Severity {
 	if r.Narrow {
 		return finding.Warning

@@ -14,7 +14,7 @@ import (
 	"ftpgate/internal/kernel/system"
 )
 
-// listen judges who listens at a proxy's address. preflight checks those of other forwards.
+// listen checks who listens at a proxy's address. preflight checks those of other forwards.
 func (x *examination) listen() {
 	if x.forward.Tracking != forward.TrackingProxy || x.facts.Listeners == nil {
 		return
@@ -45,8 +45,8 @@ func (x *examination) listen() {
 	}
 }
 
-// overlaps reports whether nobody can listen at addr beside l (bind(2)). An address that is not valid stands
-// for all of both families.
+// overlaps reports whether l excludes another listener at addr (bind(2)). The invalid address is all
+// addresses of both families.
 func overlaps(addr netip.Addr, l system.Listener) bool {
 	at := l.Addr.Addr().WithZone("")
 	switch {
@@ -93,7 +93,7 @@ func (x *examination) passivePorts() {
 // seconds (resolv.conf(5)).
 const slowLookup = 2 * time.Second
 
-// serverName judges the addresses of the server's name. The gateway says so if it has none.
+// serverName checks the addresses of the server's name. The gateway has a finding if there are none.
 func (x *examination) serverName() {
 	if _, literal := x.forward.Server.Addr(); literal {
 		return
@@ -169,7 +169,7 @@ func (x *examination) routes() {
 	}
 }
 
-// mtu judges whether packets fit the way to the server.
+// mtu checks whether packets fit the path to the server.
 func (x *examination) mtu(server netip.Addr, r system.Route) {
 	widest := system.Route{}
 	for _, c := range x.clientSide() {
@@ -198,7 +198,7 @@ func (x *examination) mtu(server netip.Addr, r system.Route) {
 	}
 }
 
-// clientSide returns the interfaces that clients arrive on, as far as the forward says.
+// clientSide returns the interfaces on which clients arrive, if the forward shows them.
 func (x *examination) clientSide() (sides []system.Route) {
 	for _, l := range x.facts.Links {
 		owns := slices.ContainsFunc(l.Addrs,

@@ -12,7 +12,7 @@ import (
 	"ftpgate/internal/kernel/system"
 )
 
-// capabilities judges whether this process can have the kernel carry data.
+// capabilities checks whether this process may use the kernel's data path.
 func (x *examination) capabilities() {
 	r := x.facts.Rights
 	if r == nil || len(x.forwards) == 0 {
@@ -43,7 +43,7 @@ func (x *examination) capabilities() {
 	x.forward = forward.Resolved{}
 }
 
-// process names the process whose capabilities are judged.
+// process names the process whose capabilities are checked.
 func (x *examination) process() string {
 	if x.facts.Running && x.facts.PID != 0 {
 		return fmt.Sprintf("the running ftpgate (pid %d)", x.facts.PID)
@@ -80,7 +80,7 @@ func (x *examination) sysctl(name string) (int, bool) {
 	return n, err == nil
 }
 
-// modules judges whether the kernel has the modules that the forwards need.
+// modules checks whether the kernel has the modules that the forwards need.
 func (x *examination) modules() {
 	wanted := map[string]bool{}
 	level := finding.Warning
@@ -128,7 +128,7 @@ const (
 	fewSessions   = 1000
 )
 
-// openFiles judges whether there are descriptors for the sessions that are allowed.
+// openFiles checks whether there are descriptors for the sessions that are allowed.
 func (x *examination) openFiles() {
 	if x.facts.Rights == nil || x.facts.Rights.OpenFiles == 0 {
 		return
@@ -150,7 +150,7 @@ func (x *examination) openFiles() {
 	case most == 0:
 	case limit < need:
 		room := (max(limit, ownFiles) - ownFiles) / uint64(each)
-		level := finding.Info // a default, that nobody asked for
+		level := finding.Info // a default, which the operator did not choose
 		if asked || room < fewSessions {
 			level = finding.Warning
 		}
@@ -166,7 +166,7 @@ func (x *examination) openFiles() {
 	}
 }
 
-// legacy says that iptables-legacy has rules, which nftables does not show.
+// legacy notes that iptables-legacy has rules, which nftables does not show.
 func (x *examination) legacy() {
 	if len(x.facts.Legacy) > 0 {
 		x.add(CodeLegacy, finding.Info,

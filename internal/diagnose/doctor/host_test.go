@@ -117,17 +117,17 @@ func TestAdopt(t *testing.T) {
 	run(t, []provoked{
 		{"older iptables", 0, func(f *Facts, _ *forward.Resolved) { f.Legacy = []string{"filter", "raw"} },
 			CodeLegacy, finding.Info, "filter, raw", "iptables-legacy-save"},
-		{"judged by the gateway", 0, func(f *Facts, _ *forward.Resolved) {
+		{"checked by the gateway", 0, func(f *Facts, _ *forward.Resolved) {
 			f.Host = []finding.Finding{{Forward: "archive", Text: "a text", Remedy: "a remedy"}}
 		}, CodeHost, finding.Fault, "a text", "a remedy"},
-		{"judged of names", 0, func(f *Facts, _ *forward.Resolved) {
+		{"checked: names", 0, func(f *Facts, _ *forward.Resolved) {
 			f.Names = []finding.Finding{{Forward: "archive", Text: "a text", Remedy: "a remedy",
 				Severity: finding.Warning}}
 		}, CodeName, finding.Warning, "a text", "a remedy"},
-		{"judged of tables", 0, func(f *Facts, _ *forward.Resolved) {
+		{"checked: tables", 0, func(f *Facts, _ *forward.Resolved) {
 			f.Tables = []finding.Finding{{Text: "a text", Remedy: "a remedy", Severity: finding.Warning}}
 		}, CodeTables, finding.Warning, "a text", "a remedy"},
-		{"judged of TLS", 0, func(f *Facts, _ *forward.Resolved) {
+		{"checked: TLS", 0, func(f *Facts, _ *forward.Resolved) {
 			f.TLS = []finding.Finding{{Forward: "archive", Key: "tls.client_cert", Text: "a text",
 				Remedy: "a remedy"}}
 		}, "tls_client_cert", finding.Fault, "tls.client_cert: a text", "a remedy"},

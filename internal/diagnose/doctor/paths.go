@@ -12,7 +12,7 @@ import (
 	"ftpgate/internal/kernel/system"
 )
 
-// forwarding judges whether the kernel forwards packets.
+// forwarding checks whether the kernel forwards packets.
 func (x *examination) forwarding() {
 	if !x.kernelCarries() {
 		return
@@ -46,8 +46,8 @@ func (x *examination) forwarding() {
 	}
 }
 
-// interfaceForwarding finds interfaces that do not forward what arrives on them, whatever the sysctl for all
-// says (ip_route_input_slow in net/ipv4/route.c asks the interface).
+// interfaceForwarding finds interfaces that do not forward packets, whatever the sysctl for all
+// (ip_route_input_slow in net/ipv4/route.c asks the interface).
 func (x *examination) interfaceForwarding() {
 	var names []string
 	add := func(r system.Route) {
@@ -150,7 +150,7 @@ func (x *examination) inputChains() {
 			continue
 		}
 		chain := in.Chain
-		// it only stands in Docker's table: Docker has no rules for the gateway itself
+		// it is only in Docker's table: Docker has no rules for the gateway itself
 		if chain.Owner == "docker" {
 			chain.Owner = ""
 		}
@@ -182,7 +182,8 @@ func concerns(in nftforeign.InputChain, f forward.Forward) bool {
 	return in.Family == "inet" || (in.Family == "ip6") == listen.Is6()
 }
 
-// fromOpenInterface reports whether the chain lets everything in from every interface that clients arrive on.
+// fromOpenInterface reports whether the chain accepts all packets from every interface on which clients
+// arrive.
 func (x *examination) fromOpenInterface(in nftforeign.InputChain) bool {
 	sides := x.clientSide()
 	return len(sides) > 0 && !slices.ContainsFunc(sides,

@@ -11,13 +11,13 @@ import (
 // mostAtStart bounds the warnings of a start: a missing route may be missing for thousands of forwards.
 const mostAtStart = 20
 
-// atStart are the findings that a daemon warns of when it starts: what keeps packets of clients or servers
-// from it. preflight, the gateway and the certificates have reported theirs by then.
+// atStart are the findings that a daemon warns of when it starts: obstacles to packets of clients or servers.
+// preflight, the gateway and tlskeys have reported theirs before.
 var atStart = [...]string{CodeInput, CodeElsewhere, CodeRoute, CodeReverse, CodeForwarding, CodeUntracked,
 	CodeHelper, CodeHelperSoon, CodeHelperAuto, CodeSequence}
 
-// AtStart returns what is in the way of the forwards' packets, as Examine finds it, for the log of a daemon
-// that has started. None of it is a fault: the forwards are served all the same.
+// AtStart returns Examine's findings about the forwards' packets for the log of a daemon that has started.
+// None is a fault: the forwards are served.
 func AtStart(found facts.Facts, forwards []forward.Resolved) []finding.Finding {
 	var warnings []finding.Finding
 	for _, f := range Examine(found, forwards) {

@@ -12,8 +12,8 @@ import (
 	"ftpgate/internal/kernel/system"
 )
 
-// ReadDetails adds what only doctor judges, in the network namespace of the calling thread. The facts of
-// Source are there already, and those that the caller knows (Now, Host, Names, Tables, TLS, Expiries,
+// ReadDetails adds the facts that only doctor checks, in the network namespace of the calling thread. Call it
+// after Source has read its facts and the caller has set its own (Now, Host, Names, Tables, TLS, Expiries,
 // Lookups).
 func (f *Facts) ReadDetails(forwards []forward.Resolved) {
 	f.rights()
@@ -56,7 +56,7 @@ func (f *Facts) expectations(forwards []forward.Resolved) {
 		return
 	}
 	n, err := system.Expectations()
-	if errors.Is(err, fs.ErrNotExist) { // root cannot read it either
+	if errors.Is(err, fs.ErrNotExist) { // even root cannot read it
 		err = errors.New("the kernel has no /proc/net/nf_conntrack_expect")
 	}
 	if !f.failed("how many data connections the kernel expects", err) {

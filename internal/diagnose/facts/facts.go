@@ -1,8 +1,7 @@
-// Package facts reads what the host looks like to forwards: the facts that packages preflight and doctor
-// judge.
+// Package facts reads the facts about the host that packages preflight and doctor check.
 //
-// It changes nothing: it loads no module, writes no sysctl and opens no connection. It lists what it cannot
-// read among the facts.
+// It changes nothing: it loads no module, writes no sysctl and opens no connection. It lists unreadable facts
+// in Unread.
 package facts
 
 import (
@@ -19,10 +18,9 @@ import (
 	"ftpgate/internal/kernel/system"
 )
 
-// Facts is what the host looks like. A fact that could not be read is left at its zero value and named in
-// Unread.
+// Facts are the facts about the host. An unreadable fact has its zero value and is named in Unread.
 type Facts struct {
-	// of Source.ReadHost and Source.ReadTables: what a daemon needs to know before it serves
+	// of Source.ReadHost and Source.ReadTables, for a daemon before it serves
 	Addresses  []netip.Addr // of this host
 	Interfaces []string
 	Listeners  []system.Listener // at the forwards' ports; nil: not read
@@ -30,14 +28,14 @@ type Facts struct {
 	// chains that may refuse forwarded packets; without a family: iptables-legacy's
 	Refusing []nftforeign.Chain
 
-	// of Facts.ReadDetails, but for those that its caller knows
+	// of Facts.ReadDetails, except those that its caller sets
 	Now     time.Time
 	Running bool // an ftpgate serves these forwards
 	PID     int  // of its process; 0: unknown
 
 	Host     []finding.Finding // of preflight.Check
 	Names    []finding.Finding // of gateway.Resolve
-	Tables   []finding.Finding // what keeps this process from reading the nftables ruleset
+	Tables   []finding.Finding // why this process cannot read the nftables ruleset
 	TLS      []finding.Finding // of tlskeys.Keys.Load, with their keys
 	Expiries []tlskeys.Expiry
 
@@ -57,13 +55,13 @@ type Facts struct {
 // Other is another ftpgate's table and what it publishes.
 type Other struct {
 	Table   string
-	Running bool // a process owns it; else a stopped one left it behind
+	Running bool // a process owns it; else a stopped one left it
 	PID     int  // of that process; 0: unknown
 	Listens []forward.Listen
 }
 
-// Serves reports whether the running ftpgate owns a listener. A user who is not root cannot see which process
-// owns a socket: then every unknown one counts as its own.
+// Serves reports whether the running ftpgate owns a listener. Only root sees which process owns a socket: for
+// others every unknown one counts as its own.
 func (f Facts) Serves(l system.Listener) bool {
 	if l.Process == "" {
 		return f.Running
@@ -109,7 +107,7 @@ const (
 	ModuleHelperNAT = "nf_nat_ftp"
 )
 
-// Modules returns the names of the kernel modules that doctor needs to know about.
+// Modules returns the names of the kernel modules that doctor checks.
 func Modules() []string {
 	return []string{ModuleTables, ModuleConntrack, ModuleNAT, ModuleHelper, ModuleHelperNAT}
 }
@@ -128,7 +126,7 @@ func Destinations(forwards []forward.Resolved) []netip.Addr {
 	return slices.Compact(all)
 }
 
-// ClientOf returns an address that a client in the range can have, which the subnet's own is not.
+// ClientOf returns an address that a client in the range can have: not the subnet's own.
 func ClientOf(p netip.Prefix) netip.Addr {
 	if p.IsSingleIP() {
 		return p.Addr()

@@ -39,7 +39,7 @@ func read(forwards []forward.Resolved) (f facts.Facts) {
 	return f
 }
 
-// examine looks at a host and judges it.
+// examine reads the facts of a host and checks them.
 func examine(t *testing.T, h *lab.Host, r forward.Resolved) (findings []finding.Finding) {
 	t.Helper()
 	if err := h.Do(func() error {
@@ -187,7 +187,7 @@ func TestListeners(t *testing.T) {
 		"nobody listens at 192.168.5.2:2121")
 }
 
-// A user who may not read everything learns what was not read, and the rest.
+// A user who may not read everything gets the names of unread facts, and the rest.
 func TestUnprivileged(t *testing.T) {
 	labtest.Need(t, "nft")
 	gateway := labtest.New(t).Gateway()

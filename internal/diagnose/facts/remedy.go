@@ -7,8 +7,8 @@ import (
 	"ftpgate/internal/kernel/nftforeign"
 )
 
-// PassRemedy returns what lets the forwards' connections to the server pass a chain at the forward hook:
-// those whose destination was translated, in both directions.
+// PassRemedy returns the remedy for a chain at the forward hook that refuses the forwards' connections to the
+// server: those whose destination was translated, in both directions.
 func PassRemedy(c nftforeign.Chain, server string) string {
 	const translated = "-m conntrack --ctstate DNAT -j ACCEPT"
 	switch {
@@ -21,14 +21,14 @@ func PassRemedy(c nftforeign.Chain, server string) string {
 			"(firewall-cmd --permanent --new-policy ...), or --add-forward in a zone that has both"
 	case c.Family == "":
 		return fmt.Sprintf("iptables-legacy -I %s %s", c.Name, translated)
-	case c.Table == "filter" && c.Name == "FORWARD": // iptables made it, and cannot show what nft puts there
+	case c.Table == "filter" && c.Name == "FORWARD": // made by iptables, which cannot show nft's rules
 		return fmt.Sprintf("%s -I %s %s", iptables(c), c.Name, translated)
 	}
 	return fmt.Sprintf("nft insert rule %s %s %s ct status dnat accept", c.Family, c.Table, c.Name)
 }
 
-// OpenRemedy returns what lets TCP ports of the gateway itself pass a chain at the input hook. ports is a
-// port or a range, "49152-65535".
+// OpenRemedy returns the remedy for a chain at the input hook that refuses TCP ports of the gateway itself.
+// ports is a port or a range, "49152-65535".
 func OpenRemedy(c nftforeign.Chain, ports string) string {
 	colons := strings.Replace(ports, "-", ":", 1) // as iptables writes a range
 	switch {

@@ -12,7 +12,7 @@ import (
 	"ftpgate/internal/kernel/system"
 )
 
-// Source is what facts are read from, beside nftables. Tests give one of their own.
+// Source has the functions that read facts, except nftables. Tests use one of their own.
 type Source struct {
 	Addresses     func() ([]netip.Addr, error)
 	Interfaces    func() ([]string, error)
@@ -31,7 +31,7 @@ func Linux() Source {
 	}
 }
 
-// TableReader reads what nftables has; Tables implements it.
+// TableReader reads the nftables ruleset; Tables implements it.
 type TableReader interface {
 	Tables() ([]string, error)
 	Listens(table string) ([]forward.Listen, error)
@@ -46,8 +46,8 @@ func (Tables) RefusingForwardChains() ([]nftforeign.Chain, error) {
 	return nftforeign.RefusingForwardChains()
 }
 
-// ReadHost adds the facts that anybody may read. Listeners that do not matter are left out: to learn the
-// programs of the others it reads the descriptors of every process.
+// ReadHost adds the facts that need no privilege. It leaves out irrelevant listeners, because it reads the
+// descriptors of every process to find the programs of the others.
 func (s Source) ReadHost(f *Facts, matters func(at netip.AddrPort) bool) {
 	set(f, "the addresses", &f.Addresses, s.Addresses)
 	set(f, "the interfaces", &f.Interfaces, s.Interfaces)
@@ -59,8 +59,8 @@ func (s Source) ReadHost(f *Facts, matters func(at netip.AddrPort) bool) {
 	f.Listeners = append([]system.Listener{}, s.WithProcesses(listeners...)...) // not nil: it was read
 }
 
-// ReadTables adds what nftables has: other ftpgates' tables, and chains that may refuse forwarded packets.
-// own is this process's table. dead are the tables of ftpgates that no longer run.
+// ReadTables adds nftables' facts: other ftpgates' tables, and chains that may refuse forwarded packets. own
+// is this process's table. dead are the tables of ftpgates that no longer run.
 func (s Source) ReadTables(f *Facts, t TableReader, own string) (dead []string, err error) {
 	names, err := t.Tables()
 	if err != nil {
@@ -96,7 +96,7 @@ func (s Source) RefusingChains(t TableReader) ([]nftforeign.Chain, error) {
 	return chains, err
 }
 
-// ReadRunning finds out whether an ftpgate serves, which has this table.
+// ReadRunning finds out whether an ftpgate with this table serves.
 func (s Source) ReadRunning(f *Facts, table string) {
 	if held, pid, err := s.Claimed(table); !f.failed("whether an ftpgate is running", err) {
 		f.Running, f.PID = held, pid
@@ -112,7 +112,7 @@ func (f *Facts) failed(what string, err error) bool {
 	return err != nil
 }
 
-// set stores what a system call returned, unless it failed.
+// set stores the result of a system call, unless it failed.
 func set[T any](f *Facts, what string, fact *T, read func() (T, error)) {
 	if value, err := read(); !f.failed(what, err) {
 		*fact = value

@@ -12,7 +12,7 @@ import (
 	"ftpgate/internal/kernel/system"
 )
 
-// Check compares forwards with the host, and returns everything that is in their way. It is pure.
+// Check compares forwards with the host, and returns all obstacles as findings. It is pure.
 func Check(found facts.Facts, forwards []forward.Resolved) []finding.Finding {
 	c := checker{facts: found, addresses: map[netip.Addr]bool{}, listeners: map[uint16][]system.Listener{}}
 	for _, a := range found.Addresses {
@@ -109,7 +109,7 @@ func takes(f forward.Resolved, l system.Listener) bool {
 	addr, listen := l.Addr.Addr(), f.Listen.Addr
 	switch {
 	case addr.IsLoopback():
-		return false // what stays on the host is not translated
+		return false // packets that stay on the host are not translated
 	case listen.IsValid() && addr.IsUnspecified():
 		return l.Dual || addr.Is4() == listen.Is4()
 	case listen.IsValid():
@@ -148,9 +148,8 @@ func (c *checker) otherGateways() {
 	}
 }
 
-// loop finds a server that is the gateway itself. So is 0.0.0.0, which resolvers that block a name answer
-// with. A proxy may listen and connect on loopback, for trying things out: it reaches nothing else
-// (forward.Check).
+// loop finds a server that is the gateway itself. 0.0.0.0 counts, too: resolvers that block a name answer
+// with it. A proxy may listen and connect on loopback, for a test: it reaches nothing else (forward.Check).
 func (c *checker) loop() {
 	addrs := append([]netip.Addr{c.forward.Server4, c.forward.Server6}, c.forward.Servers...)
 	slices.SortFunc(addrs, netip.Addr.Compare)
@@ -164,8 +163,8 @@ func (c *checker) loop() {
 	}
 }
 
-// serverPorts says what server_ports takes away from the gateway's own services: with tracking none from
-// everybody, with tracking proxy from a client while it has an encrypted session.
+// serverPorts warns of the gateway's own services that server_ports hides: with tracking none from all
+// clients, with tracking proxy from a client while it has an encrypted session.
 func (c *checker) serverPorts() {
 	switch f := c.forward; {
 	case f.ServerPorts.IsEmpty():
@@ -176,7 +175,7 @@ func (c *checker) serverPorts() {
 	}
 }
 
-// exposed warns of ports that tracking none translates for everybody.
+// exposed warns of ports that tracking none translates for all clients.
 func (c *checker) exposed() {
 	f := c.forward
 	services := c.ownListeners(takes)
@@ -195,7 +194,7 @@ func (c *checker) exposed() {
 }
 
 // passthrough warns of local services that a client cannot reach during an encrypted session. The range is
-// open to nobody else, so that a range without services is fine.
+// closed for others, so a range without services is fine.
 func (c *checker) passthrough() {
 	f := c.forward
 	if !f.PassesThrough() {
@@ -205,7 +204,7 @@ func (c *checker) passthrough() {
 	if len(services) == 0 {
 		return
 	}
-	c.warn(fmt.Sprintf("while a client has an encrypted session, ports %s lead to the server; "+
+	c.warn(fmt.Sprintf("while a client has an encrypted session, ports %s are forwarded to the server; "+
 		"the client cannot reach the gateway's own %s there", f.ServerPorts, strings.Join(services, ", ")),
 		"if that is not meant, narrow server_ports to the server's passive range, or have those programs "+
 			"listen elsewhere")
@@ -222,8 +221,8 @@ func (c *checker) ownListeners(match func(forward.Resolved, system.Listener) boo
 	return services
 }
 
-// dialled reports whether a local listener is at an address that the clients of a proxy dial, which may be of
-// a family that the server does not have.
+// dialled reports whether a local listener is at an address that the clients of a proxy dial, which may have
+// a family that the server lacks.
 func dialled(f forward.Resolved, l system.Listener) bool {
 	return !l.Addr.Addr().IsLoopback() && (!f.Listen.Addr.IsValid() || takes(f, l))
 }

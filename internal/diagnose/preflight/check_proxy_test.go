@@ -48,7 +48,7 @@ func TestCheckPassthrough(t *testing.T) {
 		listener("[2001:db8:5::2]:50004", "web (pid 4)"),
 	}
 	const begin = `warning: forward "main": while a client has an encrypted session, ports 50000-50100 ` +
-		`lead to the server; the client cannot reach the gateway's own `
+		`are forwarded to the server; the client cannot reach the gateway's own `
 	const end = " there: if that is not meant, narrow server_ports to the server's " +
 		"passive range, or have those programs listen elsewhere"
 	for _, tt := range []struct {

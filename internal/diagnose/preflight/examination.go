@@ -26,20 +26,20 @@ import (
 	"ftpgate/internal/kernel/system"
 )
 
-// Examination is what a host looks like to forwards, beside a daemon that serves them or without one.
+// Examination is the state of a host for forwards, with or without a running daemon.
 type Examination struct {
-	// with the addresses that their names have now, also those whose server has none
+	// with the current addresses of their names, also those whose server has none
 	Forwards []forward.Resolved
 	Facts    facts.Facts
 
 	serverKeys map[string]*tlskeys.Keys // by forward: of those whose TLS with the server has no fault
 }
 
-// Examine looks at the host as a daemon does before it starts, but changes nothing: it claims no table, has
-// the kernel try none, loads no module, listens nowhere and writes no certificate. table is the name that the
-// daemon's table has. When ctx is done, names count as unresolved.
+// Examine checks the host as a daemon does before it starts, but changes nothing: it claims no table, makes
+// the kernel try none, loads no module, listens nowhere and writes no certificate. table is the name of the
+// daemon's table. When ctx is done, names count as unresolved.
 //
-// It reads files as the user who runs this process, who need not be the daemon's.
+// It reads files as the user of this process, who need not be the daemon's.
 func Examine(ctx context.Context, table string, forwards []forward.Forward) *Examination {
 	e := newExamination()
 	resolver := system.NewTimedResolver(net.DefaultResolver.LookupNetIP)
@@ -58,8 +58,8 @@ func newExamination() *Examination {
 	return &Examination{serverKeys: map[string]*tlskeys.Keys{}}
 }
 
-// ServerTLS returns the TLS that the gateway speaks with a forward's server, and whom it trusts; nil: none.
-// It is false if a finding, or a file that could not be read, stands in the way.
+// ServerTLS returns the TLS that the gateway speaks with a forward's server, and its trusted authorities;
+// nil: none. It returns false if a finding or an unreadable file prevents that.
 func (e *Examination) ServerTLS(f forward.Forward) (*tls.Config, *tlskeys.Trust, bool) {
 	if f.TLS.Server == forward.ServerTLSOff {
 		return nil, nil, true
@@ -127,8 +127,8 @@ func (e *Examination) readTables(h host, table string,
 	return findings
 }
 
-// compareTable compares the table of a running daemon with what its file asks for. What the table has beyond
-// that may belong to sessions of forwards that are gone from the file.
+// compareTable compares the table of a running daemon with its file. Additional parts of the table may belong
+// to sessions of removed forwards.
 func compareTable(tables tableReader, want ruleset.Table, forwards []forward.Resolved) []finding.Finding {
 	differences, err := tables.Compare(want)
 	if err != nil {
@@ -156,7 +156,7 @@ func compareTable(tables tableReader, want ruleset.Table, forwards []forward.Res
 	return []finding.Finding{f}
 }
 
-// differencesAtMost bounds what a finding says of a table.
+// differencesAtMost bounds the differences in a finding about a table.
 const differencesAtMost = 4
 
 func namesServer(f forward.Resolved) bool {
@@ -168,8 +168,8 @@ func (e *Examination) unread(what, why string) {
 	e.Facts.Unread = append(e.Facts.Unread, system.Unread{What: what, Why: why})
 }
 
-// readKeys reads the files of a forward's TLS. Each leg has keys of its own, because Load takes all or
-// nothing: a fault of the client's certificate is no reason not to try the server.
+// readKeys reads the files of a forward's TLS. Each leg has keys of its own, because Load is all or nothing:
+// a fault of the client's certificate must not prevent the test of the server.
 func (e *Examination) readKeys(f forward.Forward, log *slog.Logger) {
 	if f.Tracking != forward.TrackingProxy {
 		return
@@ -207,8 +207,7 @@ func (e *Examination) load(leg forward.Forward, log *slog.Logger) *tlskeys.Keys 
 }
 
 // readable reports whether this user may read the files, and adds to Unread those that it may not. That is no
-// fault, since the daemon may run as another user; but what root may not read, a daemon of root may not
-// either.
+// fault, because the daemon may run as another user; but a file that root may not read is one.
 func (e *Examination) readable(forward string, files ...string) bool {
 	all := true
 	for _, name := range files {

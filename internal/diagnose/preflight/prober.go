@@ -3,12 +3,12 @@
 //
 // Check decides, and is pure: facts in, findings out. Two types read the facts around it:
 //
-//   - Prober, for a daemon that starts or reloads: it claims the table's name, loads modules and has the
+//   - Prober, for a daemon that starts or reloads: it claims the table's name, loads modules and makes the
 //     kernel try the ruleset. It installs nothing.
 //   - Examination, for "ftpgate doctor": it reads the same facts beside a running daemon or without one, and
 //     changes nothing.
 //
-// Both ask Linux by way of host and tableReader, so that tests need no root.
+// Both ask Linux through host and tableReader, so that tests need no root.
 package preflight
 
 import (
@@ -35,7 +35,7 @@ import (
 // modprobeTime bounds the loading of kernel modules, which reads them from disk.
 const modprobeTime = 10 * time.Second
 
-// Prober looks at the host for a daemon. It is for one goroutine, which calls Probe first.
+// Prober checks the host for a daemon. It is for one goroutine, which calls Probe first.
 type Prober struct {
 	Ours     func(netip.AddrPort) bool // reports whether this process listens there; set before Probe
 	Dead     []string                  // tables of ftpgates that no longer run, to be removed
@@ -48,7 +48,7 @@ type Prober struct {
 	errOpen error       // why there is none
 }
 
-// host is what preflight asks of Linux beside nftables. Tests give one of their own.
+// host has the functions of Linux that preflight needs, except nftables. Tests use one of their own.
 type host struct {
 	facts.Source
 	claim         func(table string) (*system.Claim, error)
@@ -65,20 +65,20 @@ func linux() host {
 		readDetails: (*facts.Facts).ReadDetails}
 }
 
-// tableReader reads and compares what nftables has; facts.Tables is one.
+// tableReader reads and compares the nftables ruleset; facts.Tables is one.
 type tableReader interface {
 	facts.TableReader
 	Compare(ruleset.Table) ([]string, error)
 }
 
-// tableProber has the kernel try a table, beside what a tableReader does.
+// tableProber is a tableReader that also makes the kernel try a table.
 type tableProber interface {
 	tableReader
 	Probe(ruleset.Table) error
 }
 
-// NewProber returns a prober for the daemon whose table has this name. kernel and errOpen are what nft.Open
-// returned. The connection stays the caller's.
+// NewProber returns a prober for the daemon whose table has this name. kernel and errOpen are the results of
+// nft.Open. The caller owns the connection.
 func NewProber(table string, kernel *nft.Conn, errOpen error) *Prober {
 	p := &Prober{host: linux(), table: table, errOpen: errOpen}
 	if errOpen == nil {
@@ -87,7 +87,7 @@ func NewProber(table string, kernel *nft.Conn, errOpen error) *Prober {
 	return p
 }
 
-// Claim makes the table's name this process's own, so that no two daemons have one table. The claim is nil if
+// Claim claims the table's name for this process, so that no two daemons have one table. The claim is nil if
 // there are findings.
 func (p *Prober) Claim() (*system.Claim, []finding.Finding) {
 	claim, err := p.host.claim(p.table)
@@ -111,8 +111,8 @@ func (p *Prober) Claim() (*system.Claim, []finding.Finding) {
 	return claim, nil
 }
 
-// Probe returns everything that is in the forwards' way on this host, and sets Dead, Usable and Unusable.
-// Where this process cannot have tables, that is a finding only for forwards that need them.
+// Probe returns all obstacles to the forwards on this host, and sets Dead, Usable and Unusable. If this
+// process cannot have tables, that is a finding only for forwards that need them.
 func (p *Prober) Probe(ctx context.Context, forwards []forward.Resolved) []finding.Finding {
 	found, findings := p.readHost(forwards)
 	tables := p.probeTables(ctx, &found, forwards)
@@ -124,7 +124,7 @@ func (p *Prober) Probe(ctx context.Context, forwards []forward.Resolved) []findi
 	return append(findings, Check(found, forwards)...)
 }
 
-// Examine checks forwards whose addresses have changed against the host and its tables as they are now.
+// Examine checks forwards whose addresses have changed against the current state of the host and its tables.
 func (p *Prober) Examine(forwards []forward.Resolved) []finding.Finding {
 	found, findings := p.readHost(forwards)
 	if p.Usable {
@@ -133,8 +133,8 @@ func (p *Prober) Examine(forwards []forward.Resolved) []finding.Finding {
 	return append(findings, Check(found, forwards)...)
 }
 
-// Inspect returns what is in the way of the forwards' packets on this host, while they are served: warnings
-// for the log, as "ftpgate doctor" finds them. It reads more than Probe, and takes longer on a host with many
+// Inspect returns the obstacles to the forwards' packets on this host while they are served: the findings of
+// "ftpgate doctor", as warnings for the log. It reads more than Probe, and takes longer on a host with many
 // rules. Any goroutine may call it.
 func (p *Prober) Inspect(forwards []forward.Resolved) []finding.Finding {
 	found := facts.Facts{Now: time.Now(), Running: true, PID: os.Getpid()}
@@ -142,9 +142,9 @@ func (p *Prober) Inspect(forwards []forward.Resolved) []finding.Finding {
 	return doctor.AtStart(found, forwards)
 }
 
-// FilterRemedy says which chains of other programs refuse forwarded connections by default, and what lets
-// those to the server pass, each by the program that has made the chain; empty: none does, or nobody may
-// look. Any goroutine may call it.
+// FilterRemedy names the chains of other programs that refuse forwarded connections by default, and how to
+// accept those to the server, each by the program that made the chain; empty: there are none, or they cannot
+// be read. Any goroutine may call it.
 func (p *Prober) FilterRemedy(server string) string {
 	if p.tables == nil {
 		return ""
@@ -160,7 +160,7 @@ func (p *Prober) FilterRemedy(server string) string {
 	return strings.Join(remedies, "; ")
 }
 
-// readHost reads the facts that anybody may read. What cannot be read is a finding.
+// readHost reads the facts that need no privilege. An unreadable fact is a finding.
 func (p *Prober) readHost(forwards []forward.Resolved) (found facts.Facts, findings []finding.Finding) {
 	p.host.ReadHost(&found, func(at netip.AddrPort) bool {
 		return !p.Ours(at) && slices.ContainsFunc(forwards, func(f forward.Resolved) bool {
@@ -224,7 +224,7 @@ func (p *Prober) probeTables(ctx context.Context, found *facts.Facts,
 	return findings
 }
 
-// tryTable has the kernel check the forwards' table without installing it.
+// tryTable makes the kernel check the forwards' table without installing it.
 func (p *Prober) tryTable(forwards []forward.Resolved) error {
 	table := ruleset.Build(p.table, forwards)
 	for i := range table.Sets { // one element needs as much of the kernel as all of them

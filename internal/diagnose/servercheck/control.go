@@ -14,25 +14,25 @@ import (
 
 const (
 	// maxReplyLines and maxReplyBytes bound a reply: the longest list of features has a few dozen lines, and
-	// lawyers' banners not many more.
+	// legal banners not many more.
 	maxReplyLines = 512
 	maxReplyBytes = 64 << 10
 	// maxPreliminary is how many 1yz replies a command may have: one by RFC 959 section 5.4.
 	maxPreliminary = 3
-	// quitTime is how long to wait for the reply to QUIT, which says nothing of interest.
+	// quitTime is how long to wait for the reply to QUIT.
 	quitTime = time.Second
 )
 
-// errPreliminary is preliminary replies without end.
+// errPreliminary is the error for endless preliminary replies.
 var errPreliminary = fmt.Errorf("read reply: more than %d preliminary replies", maxPreliminary)
 
-// control is a session's control connection, which notes when replies may no longer belong to commands. Only
-// one goroutine may use it, but for deadlines.
+// control is a session's control connection, which notes when replies may no longer match commands. Only one
+// goroutine may use it, except for deadlines.
 type control struct {
 	*ftpclient.Control
 	limit   time.Duration // for each reply
-	heard   []byte        // the beginning of what has come since the last command
-	lost    bool          // replies may no longer belong to commands
+	heard   []byte        // the first bytes received since the last command
+	lost    bool          // replies may no longer match commands
 	release func() bool   // from the context that closes it
 
 	tlsConfig *tls.Config          // nil: it is in clear
@@ -50,11 +50,11 @@ func dial(ctx context.Context, to netip.AddrPort, limits Timeouts) (*control, er
 	c := &control{limit: limits.Reply, session: &ftpclient.Session{}}
 	c.Control = ftpclient.NewControl(conn, ftpclient.Options{
 		MaxReplyLines: maxReplyLines, MaxReplyBytes: maxReplyBytes, Heard: c.hear})
-	c.release = context.AfterFunc(ctx, func() { _ = conn.Close() }) // ends what waits for the server
+	c.release = context.AfterFunc(ctx, func() { _ = conn.Close() }) // interrupts reads and writes
 	return c, nil
 }
 
-// hear remembers how a peer begins that does not speak FTP.
+// hear keeps the first bytes of a peer that does not speak FTP.
 func (c *control) hear(p []byte) {
 	if room := 4*maxQuote - len(c.heard); room > 0 {
 		c.heard = append(c.heard, p[:min(len(p), room)]...)
@@ -69,7 +69,7 @@ func (c *control) ask(verb, arg string) answer {
 	return c.reply(c.limit)
 }
 
-// send sends a command, and forgets what the server has sent before.
+// send sends a command, and drops what the server has sent before.
 func (c *control) send(verb, arg string) error {
 	c.heard = c.heard[:0]
 	err := c.SetWriteDeadline(time.Now().Add(c.limit))
@@ -99,7 +99,7 @@ func (c *control) reply(limit time.Duration) answer {
 	return answer{err: errPreliminary, heard: string(c.heard)}
 }
 
-// encrypt goes on in TLS. It accepts any certificate: the caller must check tlsState.
+// encrypt begins TLS. It accepts any certificate: the caller must check tlsState.
 func (c *control) encrypt(ctx context.Context, config *tls.Config) error {
 	config = config.Clone()
 	config.InsecureSkipVerify = true
@@ -116,14 +116,14 @@ func (c *control) encrypt(ctx context.Context, config *tls.Config) error {
 	return nil
 }
 
-// quit ends the connection: with QUIT, if the two still understand each other.
+// quit ends the connection: with QUIT, unless replies may no longer match commands.
 func (c *control) quit() {
 	if !c.lost {
 		c.limit = min(c.limit, quitTime)
 		c.ask("QUIT", "")
 	}
 	c.release()
-	_ = c.Close() // nobody needs to know
+	_ = c.Close() // the check is done
 }
 
 // sendable reports whether a text can be an argument: one with the end of a line would be a second command.

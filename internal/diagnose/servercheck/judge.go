@@ -13,13 +13,13 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// setting is what judgements depend on beside the reports.
+// setting is the judge's input besides the reports.
 type setting struct {
 	forward        forward.Forward
 	user, password string
 	active         bool // Options.Active is set
 	limits         Timeouts
-	name           string // what the certificate must name
+	name           string // the name that the certificate must have
 	now            time.Time
 }
 
@@ -82,12 +82,12 @@ func (j *judge) address(r report) {
 	}
 	if r.unfinished {
 		j.add(CodeUnfinished, finding.Warning,
-			"the check ended before everything had been tried: its time was over, or it was interrupted",
+			"the check was interrupted or timed out; not everything was tested",
 			"look at the findings before this one: something answers slowly, or not at all")
 	}
 }
 
-// attempt judges one way to speak with the server, in the order in which things were tried.
+// attempt judges one way to speak with the server, in the order of the steps.
 func (j *judge) attempt(try *attempt) {
 	if !j.connect(try.setup) {
 		return
@@ -107,7 +107,7 @@ func (j *judge) attempt(try *attempt) {
 	}
 }
 
-// session judges the login and what comes after it.
+// session judges the login and the steps after it.
 func (j *judge) session(try *attempt) {
 	if !j.login(try) || try.security != forward.ServerTLSOff && !j.protection(try) {
 		return
@@ -199,5 +199,5 @@ func rounded(d time.Duration) string {
 	return d.Round(100 * time.Millisecond).String()
 }
 
-// remedyLog is the remedy when only the server knows.
+// remedyLog is the remedy if only the server knows the reason.
 const remedyLog = finding.RemedyServerLog

@@ -38,7 +38,7 @@ func (j *judge) connect(e setup) bool {
 			dialOther:     "look at the network between this host and the server",
 		}[why])
 		return false
-	case e.dialTook == 0: // the time was over before
+	case e.dialTook == 0: // the time limit expired before
 		return false
 	case e.dialTook >= slowDial:
 		j.add(CodeConnect, finding.Warning, fmt.Sprintf("%s accepted the connection only after %s", j.at,
@@ -51,7 +51,7 @@ func (j *judge) connect(e setup) bool {
 	return true
 }
 
-// dialCause is why a connection failed.
+// dialCause returns why a connection failed.
 type dialCause uint8
 
 const (
@@ -128,7 +128,7 @@ func (j *judge) greeting(try *attempt) bool {
 	return true
 }
 
-// notFTP says what came instead of a greeting.
+// notFTP describes what the server sent instead of a greeting.
 func (j *judge) notFTP(a answer) (text, remedy string) {
 	const remedyPort = "correct the port in `server`: FTP uses 21, implicit FTPS 990"
 	for _, p := range protocols {
@@ -147,7 +147,7 @@ func (j *judge) notFTP(a answer) (text, remedy string) {
 	return fmt.Sprintf("what listens at %s speaks no FTP: %s", j.at, j.quote(a.heard)), remedyPort
 }
 
-// unboundedReply names what has no end in a reply, or returns "".
+// unboundedReply names the endless part of a reply, or returns "".
 func unboundedReply(err error) string {
 	if line, ok := errors.AsType[*ftp.TooLongError](err); ok {
 		return fmt.Sprintf("a line of more than %d bytes", line.Limit)
@@ -168,7 +168,8 @@ func isClosed(err error) bool {
 		errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed)
 }
 
-// commandFailure says what can happen to any command: no reply, or a 421. text is "" if neither did.
+// commandFailure describes a failure that any command can have: no reply, or a 421. text is "" if there was
+// none.
 func (j *judge) commandFailure(verb string, a answer) (text, remedy string) {
 	switch {
 	case a.err == nil && a.Code == 421:
@@ -193,7 +194,7 @@ func (j *judge) commandFailure(verb string, a answer) (text, remedy string) {
 		"check what listens at " + j.at.String()
 }
 
-// failed judges what can happen to any command, and reports whether it did.
+// failed judges a failure that any command can have, and reports whether there was one.
 func (j *judge) failed(code, verb string, a answer) bool {
 	text, remedy := j.commandFailure(verb, a)
 	if text != "" {

@@ -12,7 +12,7 @@ import (
 	"ftpgate/internal/ftpclient"
 )
 
-// remedyAddress is how to make servers name an address in the 227.
+// remedyAddress says how to make servers name an address in the 227.
 const remedyAddress = "have the server name %s (pasv_address, MasqueradeAddress, ForcePassiveIP)"
 
 // pasvAddress judges the address in a 227. Whether clients see it depends on the tracking.
@@ -65,8 +65,8 @@ func addressKind(named, own netip.Addr) string {
 	return " (another public address)"
 }
 
-// isPrivate reports whether an address means something in its own network only: private (RFC 1918), a
-// provider's (RFC 6598) or link-local.
+// isPrivate reports whether an address is valid only in its own network: private (RFC 1918), a provider's
+// (RFC 6598) or link-local.
 func isPrivate(addr netip.Addr) bool {
 	shared := netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64, 0, 0}), 10)
 	return addr.IsPrivate() || addr.IsLinkLocalUnicast() || addr.IsLoopback() || shared.Contains(addr)
@@ -113,7 +113,7 @@ func (j *judge) passive(try *attempt) {
 	}
 }
 
-// negotiated judges what went wrong before there was a data connection, and reports whether nothing did.
+// negotiated judges failures before the data connection, and reports whether there were none.
 func (j *judge) negotiated(code string, level finding.Severity, try *attempt, t *transfer) bool {
 	text, remedy := j.commandFailure(string(t.mode), t.reply)
 	v6 := j.at.Addr().Is6()
@@ -201,8 +201,8 @@ func (j *judge) serverConnected(code string, level finding.Severity, t *transfer
 		j.listing(code, level, t, fmt.Sprintf("over %s from %s%s", t.mode, t.from, unused))
 	case t.unexpectedPeer.IsValid():
 		j.add(code, level,
-			fmt.Sprintf("after %s a connection comes from %s, not from the server's %s: the gateway "+
-				"accepts no such connection", t.mode, t.unexpectedPeer.Addr(), j.at.Addr()),
+			fmt.Sprintf("after %s the server connects from %s instead of %s: the gateway accepts no "+
+				"such connection", t.mode, t.unexpectedPeer.Addr(), j.at.Addr()),
 			"have the server send data from the address that the gateway connects to (listen address, "+
 				"source address, its own NAT), or "+remedyPassive)
 	case t.listReply.err == nil && t.listReply.Code != 425 && t.listReply.Code != 426 &&
@@ -219,7 +219,7 @@ func (j *judge) serverConnected(code string, level finding.Severity, t *transfer
 	}
 }
 
-// listing judges what came over the data connection.
+// listing judges the data of the data connection.
 func (j *judge) listing(code string, level finding.Severity, t *transfer, how string) {
 	tls := ""
 	switch {

@@ -38,7 +38,7 @@ func listed(mode ftpclient.Mode, named string, port uint16) *transfer {
 		connected: true, bytes: 46, listReply: *replied(226, "done")}
 }
 
-// came makes an active transfer that went well.
+// came makes a successful active transfer.
 func came(mode ftpclient.Mode) *transfer {
 	return &transfer{mode: mode, reply: *replied(200, "fine"), at: netip.AddrPortFrom(gatewayAt, 40000),
 		from: netip.AddrPortFrom(serverAt.Addr(), 20), connected: true, bytes: 46,
@@ -79,7 +79,7 @@ func dialed(err error) error {
 	return &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", err)}
 }
 
-// judged is an attempt that went well but for a change.
+// judged is a successful attempt with one change.
 type judged struct {
 	forward func(*forward.Forward)
 	change  func(*attempt)
@@ -241,7 +241,7 @@ func TestJudgeActive(t *testing.T) {
 			v.port.from, v.port.unexpectedPeer = netip.AddrPort{}, netip.MustParseAddrPort("203.0.113.99:20")
 		},
 			[]wanted{{CodePort, finding.Warning,
-				"a connection comes from 203.0.113.99, not from the server's 203.0.113.21"}}},
+				"the server connects from 203.0.113.99 instead of 203.0.113.21"}}},
 		"active, no listener": {nil, func(v *attempt) {
 			v.port = &transfer{mode: "PORT",
 				listenErr: syscall.EADDRNOTAVAIL}
@@ -368,7 +368,8 @@ func TestJudgeNothing(t *testing.T) {
 	expect(t, judgeAll(forwarded(nil), nil), wanted{CodeAddress, finding.Fault,
 		`"ftp.example.com" has no address`})
 	expect(t, judgeAll(forwarded(nil), []report{{at: serverAt, clear: &attempt{}, unfinished: true}}),
-		wanted{CodeUnfinished, finding.Warning, "the check ended before everything had been tried"})
+		wanted{CodeUnfinished, finding.Warning, "the check was interrupted or timed out; not everything " +
+			"was tested"})
 }
 
 func FuzzQuote(f *testing.F) {

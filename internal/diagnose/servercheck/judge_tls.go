@@ -65,7 +65,8 @@ func (j *judge) alsoTLS(try *attempt) {
 	}
 }
 
-// encryption judges AUTH TLS, the handshake and the certificate, and reports whether the session can go on.
+// encryption judges AUTH TLS, the handshake and the certificate, and reports whether the session can
+// continue.
 func (j *judge) encryption(try *attempt) bool {
 	if try.security == forward.ServerTLSRequired && !j.auth(try) || try.handshake == nil {
 		return false
@@ -263,7 +264,7 @@ func (j *judge) issuer(leaf *x509.Certificate) string {
 	return "nobody"
 }
 
-// protection judges PBSZ and PROT (RFC 4217 section 9), and reports whether the session can go on. Of the
+// protection judges PBSZ and PROT (RFC 4217 section 9), and reports whether the session can continue. Of the
 // answers only that to PROT counts.
 func (j *judge) protection(try *attempt) bool {
 	command, text, remedy := "PROT P", "the server does not encrypt data: ",
@@ -350,7 +351,7 @@ func (j *judge) reuse(try *attempt) {
 	}
 }
 
-// reuseUntried says that it is not known whether the server requires session reuse, where that matters most.
+// reuseUntried adds that it is unknown whether the server requires session reuse, if that matters.
 func (j *judge) reuseUntried(try *attempt) {
 	if !j.passesTLS() || try.handshake == nil || try.handshake.err != nil {
 		return

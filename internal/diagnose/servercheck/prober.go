@@ -13,7 +13,7 @@ import (
 	"ftpgate/internal/ftpclient"
 )
 
-// maxPorts is how many passive ports are collected, those of the transfers among them.
+// maxPorts is how many passive ports are collected, those of the transfers included.
 const maxPorts = 8
 
 // anonymousPassword is the password of anonymous: RFC 1635 asks for a mail address.
@@ -29,14 +29,14 @@ type prober struct {
 	forward    forward.Forward
 	o          Options
 	at         netip.AddrPort
-	unfinished bool // ctx was done: what was seen since then means nothing
+	unfinished bool // ctx was done: later results mean nothing
 
 	// Of the attempt under way.
 	attempt *attempt
 	control *control // nil: none
 }
 
-// probe tries one address: as the forward does, and if that is in clear, in TLS, too, as far as clients meet
+// probe tries one address: as the forward does, and if that is in clear, also in TLS, as far as clients use
 // it.
 func probe(ctx context.Context, f forward.Forward, o Options, at netip.AddrPort) report {
 	p := &prober{forward: f, o: o, at: at}
@@ -62,7 +62,7 @@ func probe(ctx context.Context, f forward.Forward, o Options, at netip.AddrPort)
 	return r
 }
 
-// timeOver reports whether the time is over: a failure is then nobody's fault.
+// timeOver reports whether the time is over, so that a failure is not the server's.
 func (p *prober) timeOver(ctx context.Context) bool {
 	p.unfinished = p.unfinished || ctx.Err() != nil
 	return p.unfinished
@@ -73,7 +73,7 @@ func passesTLS(f forward.Forward) bool {
 	return f.Tracking == forward.TrackingNone || f.PassesThrough()
 }
 
-// try speaks with the server in one way: through the login and transfers, or where these are nil without
+// try speaks with the server in one way: through the login and transfers, or, if transfers is nil, without a
 // login up to the handshake.
 func (p *prober) try(ctx context.Context, security forward.ServerTLS,
 	transfers func(context.Context)) *attempt {
@@ -107,8 +107,8 @@ func (p *prober) quit() {
 	}
 }
 
-// start begins a session and notes what it sees, up to the end of a login, or without one up to the end of
-// the handshake. It reports whether it got there. version is the only TLS version to offer; 0: any.
+// start begins a session and records it up to the end of the login, or without one up to the end of the
+// handshake. It reports success. version is the only TLS version to offer; 0: any.
 func (p *prober) start(ctx context.Context, s *setup, version uint16, login bool) bool {
 	p.quit()
 	began := time.Now()
@@ -225,7 +225,7 @@ func (p *prober) login(ctx context.Context, s *setup) bool {
 	if s.login == nil || !s.login.positive() {
 		return false
 	}
-	if s.feat.err == nil && s.feat.Code == 530 { // it wanted a login first
+	if s.feat.err == nil && s.feat.Code == 530 { // it requires a login first
 		s.feat = p.ask(ctx, "FEAT", "")
 	}
 	return s.feat != nil && !p.control.lost
@@ -276,7 +276,7 @@ func (p *prober) tryReuse(ctx context.Context) {
 }
 
 // tryUnresumed lists over a data connection that does not resume the session of the control connection, if
-// one that does has worked. It comes last: some servers end the session of such a client.
+// one that does has worked. It is the last step: some servers end the session of such a client.
 func (p *prober) tryUnresumed(ctx context.Context) {
 	try := p.attempt
 	if t := try.firstPassive(func(t *transfer) bool { return t.encrypted && t.worked() }); t != nil {
@@ -284,15 +284,15 @@ func (p *prober) tryUnresumed(ctx context.Context) {
 	}
 }
 
-// triesActive reports whether to try active mode: whether that is wanted, and of use to the forward.
+// triesActive reports whether to try active mode: if the options ask for it, and the forward can use it.
 func (p *prober) triesActive() bool {
 	p.attempt.activeUnused = p.o.Active && (p.forward.Tracking == forward.TrackingNone ||
 		p.forward.PassesThrough() && p.attempt.security != forward.ServerTLSOff)
 	return p.o.Active && !p.attempt.activeUnused
 }
 
-// ensureSession starts a new session if the present one is lost, so that what went wrong in one step does not
-// count against the next. It reports whether there is a session in which to list.
+// ensureSession starts a new session if the present one is lost, so that a failure of one step does not
+// affect the next. It reports whether there is a session in which to list.
 func (p *prober) ensureSession(ctx context.Context) bool {
 	if p.control != nil && !p.control.lost {
 		return true
@@ -330,7 +330,7 @@ func (p *prober) collectPorts(ctx context.Context) {
 	}
 }
 
-// isTimeout reports whether an error is a deadline that has passed.
+// isTimeout reports whether an error is an expired deadline.
 func isTimeout(err error) bool {
 	timeout, ok := errors.AsType[net.Error](err)
 	return ok && timeout.Timeout()

@@ -12,30 +12,29 @@ import (
 	"ftpgate/internal/ftpclient"
 )
 
-// report is what came out of one address of the server. Whatever is nil, here and in what it holds, was not
-// reached.
+// report is the result for one address of the server. Nil fields, here and below, were not reached.
 type report struct {
 	at    netip.AddrPort
 	clear *attempt // without TLS; nil also if the forward has TLS with the server
-	// tls is with TLS. If the forward has none with the server, it goes on to all data only if the server
-	// accepts nothing in clear. Where encrypted sessions pass through it goes on to the data of tryReuse, and
-	// else ends with the handshake.
+	// tls is with TLS. If the forward has none with the server, it includes all data only if the server
+	// accepts nothing in clear; if encrypted sessions pass through, the data of tryReuse; else it ends with
+	// the handshake.
 	tls        *attempt
 	unfinished bool // the time was over before the end
 }
 
-// attempt is what came out of one way to speak with the server.
+// attempt is the result of one way to speak with the server.
 type attempt struct {
 	security forward.ServerTLS
 	setup
 	otherVersion           *handshake // with the TLS version that the first handshake did not choose
 	pasv, epsv, port, eprt *transfer
 	unresumed              *transfer // passive, without resuming the control connection's TLS session
-	ports                  []uint16  // the passive ones that the server gave
-	activeUnused           bool      // active mode was not tried: the forward has no use for it
+	ports                  []uint16  // the passive ones that the server offered
+	activeUnused           bool      // active mode was not tried: the forward does not use it
 }
 
-// setup is what came out of the commands up to the login.
+// setup is the result of the commands up to the login.
 type setup struct {
 	dialErr      error
 	dialTook     time.Duration
@@ -57,14 +56,14 @@ type handshake struct {
 	err             error
 	version, cipher uint16
 	chain           []*x509.Certificate
-	certErr         error // what is wrong with chain
+	certErr         error // the error of chain
 }
 
 // answer is the reply to a command, or the reason why there is none.
 type answer struct {
 	ftp.Reply
 	err   error
-	heard string // with err: the beginning of what came instead
+	heard string // with err: the first bytes received instead
 }
 
 // positive reports whether the command succeeded (2yz).
@@ -105,10 +104,10 @@ func (a answer) features() (names []string) {
 	return names
 }
 
-// transfer is what came out of one listing.
+// transfer is the result of one listing.
 type transfer struct {
 	mode     ftpclient.Mode
-	skipped  bool   // the server did not let in again after the step before
+	skipped  bool   // the server accepted no new session after the previous step
 	reply    answer // to the mode's command
 	replyErr error  // why the 227 or 229 cannot be parsed
 	place    netip.AddrPort
@@ -118,7 +117,7 @@ type transfer struct {
 	listenErr      error          // active: no listener
 	at             netip.AddrPort // active: where it listened; passive: where it connected
 	from           netip.AddrPort // active: where the server connected from
-	unexpectedPeer netip.AddrPort // active: who connected from another address, and was closed
+	unexpectedPeer netip.AddrPort // active: a peer from another address, which was closed
 
 	connected   bool
 	encrypted   bool // the TLS handshake is done
@@ -139,7 +138,7 @@ func (t *transfer) passive() bool { return !t.mode.Active() }
 // negotiated reports whether LIST could be sent.
 func (t *transfer) negotiated() bool { return !t.skipped && t.reply.positive() && t.replyErr == nil }
 
-// worked reports whether the whole listing came, or as much of it as is read.
+// worked reports whether the whole listing arrived, or maxListing bytes of it.
 func (t *transfer) worked() bool {
 	return t != nil && (t.listReply.positive() || t.tooLong) && t.connected && t.tlsErr == nil &&
 		t.readErr == nil && !t.otherCert
@@ -147,8 +146,8 @@ func (t *transfer) worked() bool {
 
 func (t *transfer) refused() bool { return t.listReply.err == nil && !t.listReply.positive() }
 
-// resumptionRefused reports whether the server rejected the data connection's TLS. Servers do so without a
-// word of TLS: with 522 (vsftpd) or 425 (proftpd) on the control connection.
+// resumptionRefused reports whether the server rejected the data connection's TLS. Servers do so without
+// mention of TLS: with 522 (vsftpd) or 425 (proftpd) on the control connection.
 func (t *transfer) resumptionRefused() bool {
 	text := strings.ToUpper(t.listReply.Text())
 	switch {

@@ -1,14 +1,14 @@
-// Package servercheck tries the server of a forward as its clients do, and says what they will meet.
+// Package servercheck tries the server of a forward as its clients do, and reports what does not work.
 //
 // It changes nothing on the server: its only transfers are listings of the directory in which the login ends.
-// It connects to the server's own addresses alone, whatever addresses stand in replies; it resolves no name,
-// runs no command and writes no log. What the server says appears in a finding only quoted, short and without
-// control characters, and not at all if it contains the password.
+// It connects only to the server's own addresses, whatever addresses replies name; it resolves no name, runs
+// no command and writes no log. A finding quotes the server's text, short and without control characters, and
+// omits it if it contains the password.
 //
 // It has two halves. The prober (prober.go, control.go, transfer.go) talks with the server, over the control
-// and data connections of package ftpclient: not over its Client, which stops at the first thing that is
-// wrong, while the prober goes on and notes everything. What it notes is the report (report.go). The judge
-// (judge*.go) makes findings of reports and does no I/O; most of it is sentences.
+// and data connections of package ftpclient: not over its Client, which stops at the first failure, while the
+// prober continues and records everything in the report (report.go). The judge (judge*.go) makes findings of
+// reports and does no I/O; most of it is sentences.
 package servercheck
 
 import (
@@ -25,7 +25,7 @@ import (
 
 // The codes of findings. They are part of the interface.
 const (
-	CodeAddress     = "server_address"     // there is nothing to connect to
+	CodeAddress     = "server_address"     // the server has no address
 	CodeConnect     = "server_connect"     // the control connection
 	CodeGreeting    = "server_greeting"    // the first reply
 	CodeFeatures    = "server_features"    // FEAT
@@ -35,7 +35,7 @@ const (
 	CodeCertificate = "server_certificate"
 	CodeProtection  = "server_protection"    // PBSZ and PROT
 	CodeLogin       = "server_login"         // USER and PASS
-	CodePasvAddress = "server_pasv_address"  // what the 227 names
+	CodePasvAddress = "server_pasv_address"  // the address in the 227
 	CodePasv        = "server_pasv"          // a listing over PASV
 	CodeEpsv        = "server_epsv"          // a listing over EPSV
 	CodePorts       = "server_passive_ports" // the range from which the server draws them
@@ -44,25 +44,26 @@ const (
 	// data connections that resume the TLS session of the control connection
 	CodeReuse       = "server_session_reuse"
 	CodeCloseNotify = "server_close_notify" // how data in TLS ends
-	CodeUnfinished  = "server_unfinished"   // the check ended before everything had been tried
+	// the check was interrupted or timed out; not everything was tested
+	CodeUnfinished = "server_unfinished"
 )
 
 // Options say how to try a server. Run does not change or keep them.
 type Options struct {
 	User, Password string // empty: anonymous. Password goes only to the server, with PASS
 
-	// TLS says what the certificate must name (ServerName; empty: as the forward says) and the client
-	// certificate to present to the server. Run caches sessions by itself. Nil: as the forward says.
+	// TLS has the name that the certificate must have (ServerName; empty: the forward's) and the client
+	// certificate to present to the server. Run caches sessions by itself. Nil: as in the forward.
 	TLS *tls.Config
-	// Trust is whom to trust for the server's certificate; nil: this host's authorities. If the certificate
-	// is not trusted, Password is not sent.
+	// Trust verifies the server's certificate; nil: with this host's authorities. If the certificate is not
+	// trusted, Password is not sent.
 	Trust *tlskeys.Trust
 
-	// Active says to try PORT and EPRT, too, with this host's address of the control connection: the only one
-	// that a careful server accepts.
+	// Active makes Run also try PORT and EPRT, with this host's address of the control connection: a careful
+	// server accepts no other.
 	Active bool
 
-	Timeouts Timeouts // each of them set
+	Timeouts Timeouts // all of them must be set
 }
 
 // Timeouts bound a Run.
@@ -70,15 +71,15 @@ type Timeouts struct {
 	Dial  time.Duration // for each connection
 	Reply time.Duration // for each reply, and for each TLS handshake of a control connection
 	Data  time.Duration // for each data connection, from its start to its end
-	Whole time.Duration // for everything; each address gets an equal share of what is left
+	Whole time.Duration // for everything; each address gets an equal share of the rest
 }
 
 // DefaultTimeouts returns the defaults, each with its reason.
 func DefaultTimeouts() Timeouts {
 	return Timeouts{
 		Dial:  10 * time.Second, // three SYNs: as the gateway's own dials
-		Reply: 20 * time.Second, // a server may look up its client's name, and wait for that in vain
-		Data:  10 * time.Second, // a listing is small: what takes longer is stuck
+		Reply: 20 * time.Second, // a server may wait in vain for a lookup of its client's name
+		Data:  10 * time.Second, // a listing is small: a longer one is stuck
 		Whole: 3 * time.Minute,  // all modes stuck at one address, one after the other
 	}
 }
@@ -87,8 +88,8 @@ func DefaultTimeouts() Timeouts {
 const maxAddresses = 6
 
 // Run tries the server of a forward at each of its addresses. It returns when everything is tried,
-// Timeouts.Whole is over, or ctx is done, and leaves no connection and no goroutine behind. There is always a
-// finding.
+// Timeouts.Whole is over, or ctx is done, and leaves no connection and no goroutine behind. It returns at
+// least one finding.
 func Run(ctx context.Context, forward forward.Resolved, o Options) []finding.Finding {
 	if o.TLS == nil {
 		o.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
@@ -114,7 +115,7 @@ func Run(ctx context.Context, forward forward.Resolved, o Options) []finding.Fin
 	}, reports)
 }
 
-// certificateName returns what the server's certificate must name.
+// certificateName returns the name that the server's certificate must have.
 func certificateName(f forward.Forward, o Options) string {
 	return cmp.Or(o.TLS.ServerName, f.TLS.ServerName, f.Server.Host)
 }

@@ -14,7 +14,7 @@ import (
 	"ftpgate/internal/try/testca"
 )
 
-// TestDemandsTLS has the words with which servers refuse to go on in clear.
+// TestDemandsTLS has the words with which servers refuse to continue in clear.
 func TestDemandsTLS(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

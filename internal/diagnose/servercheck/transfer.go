@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	// maxListing is how many bytes of a listing are read: more says no more about the path.
+	// maxListing is how many bytes of a listing are read: enough to test the path.
 	maxListing = 4 << 20
-	// grace is how long the other connection has, once the control or the data connection has failed, to say
-	// why.
+	// grace is how long the other connection may take, after the control or the data connection failed, to
+	// show the reason.
 	grace = time.Second
 )
 
@@ -29,7 +29,7 @@ func (p *prober) negotiate(t *transfer) {
 	}
 	server := p.at.Addr()
 	if t.place, t.replyErr = t.mode.Place(t.reply.Last(), server); t.replyErr != nil {
-		t.place, t.replyErr = t.mode.Place(t.reply.Lines[0], server) // the gateway takes either
+		t.place, t.replyErr = t.mode.Place(t.reply.Lines[0], server) // the gateway accepts either
 	}
 	want := 227
 	if t.mode == ftpclient.EPSV {
@@ -50,7 +50,7 @@ func (p *prober) listPassive(ctx context.Context, t *transfer, resume bool) {
 	if !t.negotiated() || t.place.Port() < forward.LowestDataPort {
 		return
 	}
-	// Never the address of the 227: it is the server's word, and might be anybody's host.
+	// Never the address of the 227, with which the server could name any host.
 	t.at = netip.AddrPortFrom(p.at.Addr(), t.place.Port())
 	dialer := net.Dialer{Timeout: min(p.o.Timeouts.Data, p.o.Timeouts.Dial)}
 	began := time.Now()
@@ -62,7 +62,7 @@ func (p *prober) listPassive(ctx context.Context, t *transfer, resume bool) {
 	p.list(ctx, t, ftpclient.NewPassive(conn), resume)
 }
 
-// listActive has the server connect to a local address, and lists over that.
+// listActive makes the server connect to a local address, and lists over that.
 func (p *prober) listActive(ctx context.Context, t *transfer, local netip.Addr) {
 	listener, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, 0)))
 	if err != nil {
@@ -98,7 +98,7 @@ func (p *prober) list(ctx context.Context, t *transfer, data *ftpclient.Data, re
 	go func() {
 		defer close(done)
 		r.receive(ctx, t)
-		if !t.connected { // nobody came: a server that has not noticed yet may take a minute to
+		if !t.connected { // no peer connected: a server that has not noticed yet may take a minute
 			_ = c.SetReadDeadline(time.Now().Add(grace)) // fails once the connection is closed
 		}
 	}()
@@ -119,9 +119,9 @@ func (p *prober) list(ctx context.Context, t *transfer, data *ftpclient.Data, re
 // receiver reads a listing from a data connection.
 type receiver struct {
 	*ftpclient.Data
-	active  bool                 // the server is yet to connect
+	active  bool                 // the server has not connected yet
 	config  *tls.Config          // nil: in clear
-	control *tls.ConnectionState // of the control connection, where config is not nil
+	control *tls.ConnectionState // of the control connection, if config is not nil
 }
 
 // receive waits for the server's connection in active mode, reads a listing to its end, and closes the
@@ -153,7 +153,7 @@ func (r receiver) receive(ctx context.Context, t *transfer) {
 	r.Finish()
 }
 
-// accept takes the first connection that comes from the server, and reports whether one came.
+// accept accepts the first connection from the server, and reports whether there was one.
 func (r receiver) accept(t *transfer) bool {
 	from, err := r.Accept(func(from netip.AddrPort) error {
 		if !t.unexpectedPeer.IsValid() {

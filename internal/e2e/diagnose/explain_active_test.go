@@ -71,7 +71,8 @@ var activeFailures = []failureCase{
 			listWithoutData(p, "425 nobody listens")
 		},
 		code: "server_from_elsewhere", remedy: `or set server_mode = "passive"`,
-		text: "203.0.113.66 connected to 203.0.113.1:#, where only 203.0.113.21 may: the server's data " +
+		text: "203.0.113.66 connected to 203.0.113.1:#, which is reserved for 203.0.113.21: the server's " +
+			"data " +
 			"connection comes from another address than the gateway connects to",
 		timeline: []string{activePinhole}, absent: "data the",
 	},
@@ -82,7 +83,7 @@ var activeFailures = []failureCase{
 			s.clientPortUnreachable(p)
 		},
 		code:   "client_data_unreachable",
-		text:   "the client does not take data connections at 192.168.5.1:51400: connection refused",
+		text:   "the client does not accept data connections at 192.168.5.1:51400: connection refused",
 		remedy: "have the client use passive mode", timeline: []string{activePinhole, "ask PORT 203,0,113,1,",
 			"reply 425"}, anywhere: []string{serverConnected},
 	},
@@ -94,7 +95,7 @@ var activeFailures = []failureCase{
 			s.clientPortUnreachable(p)
 		},
 		code:   "client_data_unreachable",
-		text:   "the client does not take data connections at 192.168.5.1:51400: no answer*",
+		text:   "the client does not accept data connections at 192.168.5.1:51400: no answer*",
 		remedy: "have the client use passive mode", timeline: []string{activePinhole, "reply 425"},
 	},
 	{
@@ -113,11 +114,11 @@ var activeFailures = []failureCase{
 			p.Client.Expect("426")
 		},
 		code:   "client_data_unreachable",
-		text:   "the client does not take data connections at 192.168.5.1:51400: connection refused",
+		text:   "the client does not accept data connections at 192.168.5.1:51400: connection refused",
 		remedy: "have the client use passive mode",
 		timeline: []string{"command PORT", "ask PASV", "reply 227", "command LIST",
-			"pinhole the gateway connects to 203.0.113.21:50998 for the server and to 192.168.5.1 for the " +
-				"client itself (relay)"}, absent: "data both",
+			"pinhole the gateway connects to the server at 203.0.113.21:50998 " +
+				"and to the client at 192.168.5.1 (relay)"}, absent: "data both",
 	},
 	{
 		name: "PORT to a third host", provoke: refusing("PORT 192,168,5,77,200,200", "504"),
@@ -135,7 +136,7 @@ var activeFailures = []failureCase{
 	},
 	{
 		name: "PORT to a service", provoke: refusing("PORT 192,168,5,1,0,80", "504"),
-		code: "low_port", text: "PORT was refused: data connections go to ports from 1024 on only",
+		code: "low_port", text: "PORT was refused: data ports below 1024 are not allowed",
 		remedy:   "have the client listen on ports from 1024 up",
 		timeline: []string{"command PORT 192,168,5,1,0,80", "answer 504"}, absent: "pinhole",
 	},

@@ -86,7 +86,7 @@ var serverFailures = []failureCase{
 			p.Server.Close()
 			p.Client.Expect("421")
 		},
-		code: "server_left", text: "the server has closed the connection",
+		code: "server_left", text: "the server closed the connection",
 		remedy: "check the server's log", timeline: []string{"session connected", "session ended"},
 	},
 	{
@@ -97,7 +97,7 @@ var serverFailures = []failureCase{
 			p.Server.Close()
 			p.Client.Expect("421")
 		},
-		code: "server_left", text: "the server has closed the connection (during CWD)",
+		code: "server_left", text: "the server closed the connection (during CWD)",
 		remedy: "check the server's log", timeline: []string{"command CWD /slow", "session ended"},
 	},
 	{
@@ -108,7 +108,7 @@ var serverFailures = []failureCase{
 			p.Client.Expect("421")
 		},
 		code:   "server_left",
-		text:   "the server has closed the connection after it said: 500 OOPS: cannot change directory",
+		text:   "the server closed the connection after it said: 500 OOPS: cannot change directory",
 		remedy: "check the server's log", timeline: []string{"reply 500 OOPS"},
 	},
 	{
@@ -118,7 +118,7 @@ var serverFailures = []failureCase{
 			p.Server.Close()
 			p.Client.Expect("421 Timeout.")
 		},
-		code: "server_left", text: "the server has closed the connection after it said: 421 Timeout.",
+		code: "server_left", text: "the server closed the connection after it said: 421 Timeout.",
 		remedy: "check the server's log", timeline: []string{"reply 421"},
 	},
 	{
@@ -171,7 +171,7 @@ var serverFailures = []failureCase{
 			s.AwaitLog("kind=unasked_reply", 1)
 			p.WantAlive()
 		},
-		code: "server_unasked_reply", text: "the server sent a reply that nobody asked for",
+		code: "server_unasked_reply", text: "the server sent an unsolicited reply",
 		remedy:   "the gateway did not pass the reply on",
 		timeline: []string{"reply 226", "command NOOP"},
 	},
@@ -292,7 +292,7 @@ var clientFailures = []failureCase{
 			p.Client.Expect("421")
 		},
 		code: "killed", text: "ended by an operator", timeline: []string{"reply 230",
-			"session ended after #: 421 the operator has ended the session"},
+			"session ended after #: 421 an operator ended the session"},
 	},
 	{
 		name: "the forward is removed", path: anyPath, provoke: func(s *env) {

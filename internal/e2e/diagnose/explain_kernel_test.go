@@ -43,7 +43,7 @@ var trackedFailures = []failureCase{
 		code: "fine", text: "the kernel saw nothing go wrong: 1 transfer, 0 bytes up, 10# " +
 			"down (it does not see what the server replies)",
 		timeline: []string{"session connected to 203.0.113.21:21", "pinhole opened by the kernel"},
-		anywhere: []string{"data the client came", "transfer a transfer complete: 10# bytes"},
+		anywhere: []string{"data the client connected", "transfer a transfer complete: 10# bytes"},
 		absent:   "fault",
 	},
 	{
@@ -69,10 +69,10 @@ var trackedFailures = []failureCase{
 			p.Exchange("LIST", "425 nobody has come")
 		},
 		code:   "server_data_unreachable",
-		text:   "the server does not take data connections at 203.0.113.21:50999: connection refused",
+		text:   "the server does not accept data connections at 203.0.113.21:50999: connection refused",
 		remedy: "check the server's passive ports, and whether it listens as soon as it has announced one",
-		timeline: []string{"session connected", "pinhole opened by the kernel", "data the client came",
-			"fault the server does not take"},
+		timeline: []string{"session connected", "pinhole opened by the kernel", "data the client connected",
+			"fault the server does not accept"},
 	},
 	{
 		name: "nobody comes for data", provoke: func(s *env) {

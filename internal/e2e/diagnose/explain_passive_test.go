@@ -165,18 +165,18 @@ var passiveFailures = []failureCase{
 			listWithoutData(p, "425 nobody has come")
 		},
 		code: "client_from_elsewhere", remedy: "use one address for all connections of a client",
-		text: "192.168.5.66 connected to 192.168.5.2:#, where only 192.168.5.1 may: the client's data " +
-			"connection comes from another address than its control connection",
+		text: "192.168.5.66 connected to 192.168.5.2:#, which is reserved for 192.168.5.1: the client's " +
+			"data connection comes from another address than its control connection",
 		timeline: []string{passivePinhole}, absent: "data the",
 	},
 	{
 		name:    "the server does not listen where it says",
 		provoke: func(s *env) { s.serverPortUnreachable(s.Login(), "203.0.113.21:50999") },
 		code:    "server_data_unreachable",
-		text:    "the server does not take data connections at 203.0.113.21:50999: connection refused",
+		text:    "the server does not accept data connections at 203.0.113.21:50999: connection refused",
 		remedy:  "check the server's passive ports, and whether it listens as soon as it has announced one",
-		timeline: []string{"pinhole opened by the @ in #: 192.168.5.1 may connect to 192.168.5.2:#, leads " +
-			"to 203.0.113.21:50999", "reply 425"},
+		timeline: []string{"pinhole opened by the @ in #: 192.168.5.1 can connect to 192.168.5.2:#; the " +
+			"gateway forwards to 203.0.113.21:50999", "reply 425"},
 	},
 	{
 		name: "the server's firewall drops its passive ports", provoke: func(s *env) {
@@ -184,7 +184,7 @@ var passiveFailures = []failureCase{
 			s.serverPortUnreachable(s.Login(), "203.0.113.21:50999")
 		},
 		code:   "server_data_unreachable",
-		text:   "the server does not take data connections at 203.0.113.21:50999: no answer*",
+		text:   "the server does not accept data connections at 203.0.113.21:50999: no answer*",
 		remedy: "open the server's passive ports", timeline: []string{"pinhole opened", "reply 425"},
 	},
 	{
@@ -200,7 +200,7 @@ var passiveFailures = []failureCase{
 				func(one harness.SessionInfo) bool { return one.Verdict.Code == "waiting" })
 			listWithoutData(p, "425 nobody has come")
 		},
-		code: "server_data_unreachable", text: "the server does not take data connections at " +
+		code: "server_data_unreachable", text: "the server does not accept data connections at " +
 			"203.0.113.21:50999: connection refused (its reply named 10.0.0.5; the gateway connects to no " +
 			"other host)",
 		remedy:   "accept data connections at the address of its control connection, 203.0.113.21",
@@ -226,8 +226,8 @@ var passiveFailures = []failureCase{
 			p.Server.Send("227 Entering Passive Mode (203,0,113,21,0,22)")
 			p.Client.Expect("425")
 		},
-		code: "server_low_port", text: "the server offers port 22: data connections go to ports from 1024 " +
-			"on only",
+		code: "server_low_port", text: "the server offers port 22: data ports below 1024 are not " +
+			"allowed",
 		remedy: "configure the server's passive ports from 1024 up", timeline: []string{"command PASV",
 			"reply 227",
 			"answer 425"}, absent: "pinhole",

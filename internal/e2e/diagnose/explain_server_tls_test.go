@@ -116,7 +116,7 @@ var serverTLSFailures = []tlsFailureCase{
 	},
 	{
 		failureCase: failureCase{name: "a server that wants its session resumed", code: "server_data_tls",
-			text: "the server did not take a data connection that did not resume the TLS session of its " +
+			text: "the server refused a data connection that did not resume the TLS session of its " +
 				"control connection",
 			remedy: "have the server offer TLS 1.3", timeline: []string{"command RETR file", "reply 522"}},
 		atServer: func(s harness.ServerTLSTestbed) {

@@ -209,12 +209,12 @@ const anyPath = "relay"
 
 // Entries of the time line for pinholes and data connections.
 const (
-	passivePinhole = "pinhole opened by the @ in #: 192.168.5.1 may connect to 192.168.5.2:#, leads to " +
-		"203.0.113.21:#, which sees 203.0.113.1"
-	activePinhole = "pinhole opened by the @ in #: 203.0.113.21 may connect to 203.0.113.1:#, leads to " +
-		"192.168.5.1:#, which sees 192.168.5.2"
-	clientConnected = "data the client came # after the pinhole was opened"
-	serverConnected = "data the server came # after the pinhole was opened"
+	passivePinhole = "pinhole opened by the @ in #: 192.168.5.1 can connect to 192.168.5.2:#; the gateway " +
+		"forwards to 203.0.113.21:# from 203.0.113.1"
+	activePinhole = "pinhole opened by the @ in #: 203.0.113.21 can connect to 203.0.113.1:#; the gateway " +
+		"forwards to 192.168.5.1:# from 192.168.5.2"
+	clientConnected = "data the client connected # after the pinhole was opened"
+	serverConnected = "data the server connected # after the pinhole was opened"
 )
 
 // passivePortsKey chooses passive ports that no other connection has as its source port.

@@ -159,7 +159,7 @@ var transferFailures = []failureCase{
 			p.Server.Close()
 			p.Client.Expect("421")
 		},
-		code: "server_left", text: "the server has closed the connection; before, 1 transfer was completed",
+		code: "server_left", text: "the server closed the connection; before, 1 transfer was completed",
 		remedy: "check the server's log", timeline: []string{"reply 226", "session ended after #"},
 	},
 	{
@@ -237,9 +237,9 @@ var transferFailures = []failureCase{
 			b.ServerData.Close()
 			b.ClientData.Close()
 		},
-		code: "server_left", text: "the server has closed the connection (during RETR)",
+		code: "server_left", text: "the server closed the connection (during RETR)",
 		remedy:   "check the server's log",
-		timeline: []string{"reply 150", "session ended after #: 421 the server has closed the connection"},
+		timeline: []string{"reply 150", "session ended after #: 421 the server closed the connection"},
 		anywhere: []string{clientConnected},
 	},
 	{
@@ -249,7 +249,7 @@ var transferFailures = []failureCase{
 			b.Client.Expect("421")
 		},
 		code: "killed", text: "ended by an operator", timeline: []string{"reply 150",
-			"session ended after #: 421 the operator has ended the session"},
+			"session ended after #: 421 an operator ended the session"},
 		anywhere: []string{clientConnected},
 	},
 	{

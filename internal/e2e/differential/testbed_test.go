@@ -168,7 +168,7 @@ func (s *testbed) try(t *testing.T, p script.Pair) finding {
 // paths are the gateway's routes.
 var paths = []string{"kernel", "relay"}
 
-// String tells what differs.
+// String describes the difference.
 func (f finding) String() string {
 	if f.invalid != "" {
 		return "invalid: " + f.invalid

@@ -48,7 +48,7 @@ func TestInjectedReply(t *testing.T) {
 	p := s.ConnectUntilAUTH()
 	p.Server.Send("234 go on\r\n331 injected\r\n230 injected")
 	c := tls.Server(p.Server.Conn, s.ServerConfig)
-	_ = c.Handshake() // the gateway may go on or close the connection
+	_ = c.Handshake() // the gateway may continue or close the connection
 	go func() { _, _ = io.Copy(io.Discard, c) }()
 	_ = p.Client.SetReadDeadline(time.Now().Add(2 * time.Second))
 	if got, _ := io.ReadAll(p.Client.Reader); strings.Contains(string(got), "injected") {

@@ -124,7 +124,7 @@ func TestREIN(t *testing.T) {
 	p.Quit()
 }
 
-// New sessions get a renewed certificate. Running ones go on.
+// New sessions get a renewed certificate. Running ones continue.
 func TestCertificateRenewed(t *testing.T) {
 	t.Parallel()
 	s := harness.NewClientTLSTestbed(t)

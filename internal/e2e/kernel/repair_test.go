@@ -34,7 +34,7 @@ tracking = "none"
 server_ports = "10000-65535"
 `
 
-// Another program removes the table or a part of it: running transfers go on, a client that knows its port
+// Another program removes the table or a part of it: running transfers continue, a client that knows its port
 // connects, and new sessions of every tracking are served. The log says what was missing, and who removed it.
 func TestRepair(t *testing.T) {
 	t.Parallel()

@@ -92,7 +92,7 @@ func TestRunOnce(t *testing.T) {
 }
 
 // After a kill, a start with another file replaces the rules in one transaction. Sessions of unchanged
-// forwards go on.
+// forwards continue.
 func TestRunAfterKill(t *testing.T) {
 	t.Parallel()
 	l := peers.NewDemoLab(t, ":21")

@@ -152,7 +152,7 @@ func TestForwardsSideBySide(t *testing.T) {
 	peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4))
 }
 
-// ftpgate is killed during a transfer: the rules stay, and so the transfer and the service go on. The
+// ftpgate is killed during a transfer: the rules stay, and so the transfer and the service continue. The
 // next start takes over without a gap.
 func TestKilled(t *testing.T) {
 	t.Parallel()

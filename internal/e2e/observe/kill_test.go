@@ -26,7 +26,7 @@ func wantKilled(s *harness.AdminGateway, p harness.Session, id string) {
 	if got, want := s.Output("kill", id), "session "+id+": ending\n"; got != want {
 		s.T.Errorf("kill: got %q; want %q", got, want)
 	}
-	p.Client.Expect("421 the operator has ended the session")
+	p.Client.Expect("421 an operator ended the session")
 	p.Client.ExpectClose()
 	p.Server.ExpectClose()
 	ended := s.AwaitSession("the end of "+id, func(one harness.SessionInfo) bool {
@@ -41,7 +41,7 @@ func wantKilled(s *harness.AdminGateway, p harness.Session, id string) {
 		id, os.Getuid()))
 }
 
-// kill ends a session at both ends at once, with its transfer and its pinholes. Others go on.
+// kill ends a session at both ends at once, with its transfer and its pinholes. Others continue.
 func TestKill(t *testing.T) {
 	for path := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {

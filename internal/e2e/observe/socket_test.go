@@ -203,7 +203,7 @@ func TestWrongRequests(t *testing.T) {
 		return s.Host.Dial(t.Context(), network, harness.MetricsAddress)
 	},
 		"GET", "http://gateway.example.com:9121/v1/status", "") // another name for the loopback address
-	wantError(t, "a foreign name", status, body, 403, "the Host is no loopback address")
+	wantError(t, "a foreign name", status, body, 403, "the Host header is not a loopback address")
 }
 
 // Beyond the loopback the configuration needs a token, and so does each request.

@@ -192,7 +192,7 @@ func TestLogsAtTheEnd(t *testing.T) {
 	}
 }
 
-// A full disk disturbs no session. The log reports it, and goes on when there is room again.
+// A full disk disturbs no session. The log reports it, and continues when there is room again.
 func TestLogsDiskFull(t *testing.T) {
 	t.Parallel()
 	forward := fmt.Sprintf(harness.ForwardConfig, "files", harness.Gateway4)

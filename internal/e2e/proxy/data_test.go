@@ -13,7 +13,7 @@ import (
 	"ftpgate/internal/try/lab"
 )
 
-// A data connection ends when its ends end it: an upload goes on where the client closes its control
+// A data connection ends when its ends end it: an upload continues where the client closes its control
 // connection behind the data, also while the gateway drains.
 func TestUploadOutlivesSession(t *testing.T) {
 	t.Parallel()
@@ -66,7 +66,7 @@ func upload(p harness.Session) harness.Transfer {
 	return harness.Transfer{Session: p, ServerData: server, ClientData: c, Address: at}
 }
 
-// What goes on after its session is ended when the time to drain is over.
+// What continues after its session is ended when the time to drain is over.
 func TestDrainEndsUpload(t *testing.T) {
 	t.Parallel()
 	s := harness.NewTestbed(t, "--data", "relay", "--drain", "1s")

@@ -26,7 +26,7 @@ func TestFloodOfRefusals(t *testing.T) {
 		var flood sync.WaitGroup
 		flood.Go(func() { _, _ = io.WriteString(p.Client.Conn, strings.Repeat("LPSV\r\n", commands)) })
 		if got := p.Client.ExpectClose(); !strings.HasSuffix(got,
-			"421 too much was refused in this session\r\n") {
+			"421 too many refusals in this session\r\n") {
 			t.Fatalf("got %.200q at the end; want the gateway's 421", got[max(0, len(got)-200):])
 		}
 		flood.Wait()

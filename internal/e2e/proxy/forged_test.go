@@ -94,8 +94,8 @@ func sweep(t *testing.T, h *lab.Host, from, to netip.Addr) (end func() int) {
 	return end
 }
 
-// Transfers go on while somebody sends first packets with the peer's address to all passive ports: the peer
-// resets what they begin, or does not answer.
+// Transfers continue while somebody sends first packets with the peer's address to all passive ports: the
+// peer resets what they begin, or does not answer.
 func TestForgedFirstPackets(t *testing.T) {
 	t.Parallel()
 	for name, silent := range map[string]bool{"reset": false, "unanswered": true} {

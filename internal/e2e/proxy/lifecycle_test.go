@@ -99,7 +99,7 @@ func discardClosed(s *harness.Testbed) {
 	}
 }
 
-// Sessions go on through a reload, and a changed server is used by the next session.
+// Sessions continue through a reload, and a changed server is used by the next session.
 func TestReloadChangesServer(t *testing.T) {
 	t.Parallel()
 	s, file := newRunTestbed(t, fmt.Sprintf(oneProxy, ""))
@@ -135,7 +135,7 @@ func TestReloadChangesTracking(t *testing.T) {
 	s.Program.Interrupt()
 }
 
-// A stop lets transfers finish, tells idle clients, and removes the rules.
+// A stop lets transfers finish, sends idle clients a 421, and removes the rules.
 func TestStopDrains(t *testing.T) {
 	t.Parallel()
 	for path, flags := range harness.DataPaths {

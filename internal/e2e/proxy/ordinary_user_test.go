@@ -10,7 +10,7 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// An ordinary user's gateway relays in every mode, and tells how to get the kernel's speed.
+// An ordinary user's gateway relays in every mode, and says how to get the kernel's speed.
 func TestOrdinaryUser(t *testing.T) {
 	t.Parallel()
 	for _, at := range []harness.Forward{harness.Forward4, harness.Forward6} {

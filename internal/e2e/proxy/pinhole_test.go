@@ -187,7 +187,7 @@ func TestServerConnectsBeforeItAnswersPORT(t *testing.T) {
 	}
 }
 
-// The kernel goes on with the transfers that it carries when ftpgate is killed. The next start takes
+// The kernel continues with the transfers that it carries when ftpgate is killed. The next start takes
 // over.
 func TestDataOutlivesProgram(t *testing.T) {
 	t.Parallel()

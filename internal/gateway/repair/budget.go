@@ -12,7 +12,7 @@ const (
 // budget bounds repairs.
 type budget struct {
 	left   int
-	from   time.Time // since when left is counted
+	from   time.Time // when left was last refilled
 	logged bool      // the log says that it was spent; until it is full again
 }
 

@@ -1,7 +1,7 @@
-// Package repair keeps the kernel's table as it is wanted: when another program changes it, the table is
-// compared and put back, and the log says what was missing and who removed it.
+// Package repair keeps the kernel's table as published: when another program changes it, it compares and
+// restores the table, and logs what was missing and who removed it.
 //
-// It neither reads nor writes the table: package gateway compares and puts back, package path knows pinholes.
+// It neither reads nor writes the table: package gateway compares and restores, package path knows pinholes.
 //
 // Locks: Repairer.mu is a leaf. Nothing is called while it is held.
 package repair
@@ -18,44 +18,44 @@ import (
 	"ftpgate/internal/kernel/nftwatch"
 )
 
-// ErrFight means that the table is not repaired at the moment.
+// ErrFight means that repairs are paused.
 var ErrFight = errors.New("another program removes ftpgate's rules again and again")
 
 const (
-	// retryTime is when a repair that failed is tried again.
+	// retryTime is the pause after a failed repair.
 	retryTime = time.Second
 	// namedAtMost bounds how many differences a log record names.
 	namedAtMost = 4
-	// rememberedAtMost bounds the changes between two comparisons that are remembered.
+	// rememberedAtMost bounds how many changes between two comparisons are kept.
 	rememberedAtMost = 64
 )
 
 const remedy = "have that program leave tables alone that are not its own (nft flush ruleset removes all)"
 
-// Config is what a Repairer works with. All fields must be set.
+// Config holds the dependencies of a Repairer. All fields must be set.
 type Config struct {
 	Table string
 	Log   *slog.Logger
-	// PutBack compares the table with what is wanted, puts back what is missing, and returns how it differed.
-	// Another program has deleted elements of the emptied sets.
+	// PutBack compares the table with the published one, adds what is missing, and returns how it differed.
+	// emptied are the sets from which another program has deleted elements.
 	PutBack func(emptied []string) (differences []string, err error)
-	// Restore puts elements back that expire.
+	// Restore adds the elements that expire.
 	Restore func() error
 	// Repaired is called after each repair.
 	Repaired func()
 }
 
-// State is what was found so far.
+// State is the result of the comparisons so far.
 type State struct {
 	Repairs     int       // since the start
 	Last        time.Time // of the last repair; zero: there was none
 	Differences []string  // that the last repair found
 	By          string    // who made them: "nft (pid 123)"; empty: unknown
-	Err         error     // why the table may differ now; nil: it is as it is wanted
+	Err         error     // why the table may differ now; nil: it does not
 }
 
-// Repairer has the table compared and repaired, in one goroutine (Run). Its other methods may be called by
-// several goroutines at once.
+// Repairer compares and repairs the table, in one goroutine (Run). Its other methods may be called by several
+// goroutines at once.
 type Repairer struct {
 	config Config
 	wake   chan struct{} // has a token if there is something to do
@@ -71,7 +71,7 @@ type Repairer struct {
 // New returns a Repairer. Nothing is compared until Run.
 func New(c Config) *Repairer { return &Repairer{config: c, wake: make(chan struct{}, 1)} }
 
-// Changed has the table compared after another program has changed it. It does not wait.
+// Changed requests a comparison after another program changed the table. It does not wait.
 func (r *Repairer) Changed(c nftwatch.Change) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -82,8 +82,8 @@ func (r *Repairer) Changed(c nftwatch.Change) {
 	r.wakeUp()
 }
 
-// Repair has the table compared and repaired, and waits for that. The error says why the table may differ
-// from what is wanted: it is ErrFight, the kernel's, or the context's.
+// Repair requests a comparison and repair, and waits for it. The error says why the table may still differ:
+// it is ErrFight, the kernel's, or the context's.
 func (r *Repairer) Repair(ctx context.Context) error {
 	done := make(chan error, 1)
 	r.mu.Lock()
@@ -110,7 +110,7 @@ func (r *Repairer) wakeUp() {
 	}
 }
 
-// State returns what was found so far.
+// State returns the result of the comparisons so far.
 func (r *Repairer) State() State {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -155,7 +155,7 @@ func answer(waiting []chan error, err error) {
 	}
 }
 
-// take returns what there is to do, and forgets it.
+// take removes and returns the pending changes and waiters.
 func (r *Repairer) take(end bool) (changes []nftwatch.Change, waiting []chan error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -164,7 +164,7 @@ func (r *Repairer) take(end bool) (changes []nftwatch.Change, waiting []chan err
 	return changes, waiting
 }
 
-// postpone leaves changes for later. It tells who waits, and the log once for each fight.
+// postpone keeps changes for later. It answers the waiters with ErrFight, and logs once for each fight.
 func (r *Repairer) postpone(b *budget) {
 	r.mu.Lock()
 	waiting, by := r.waiting, cause(r.changes)
@@ -173,7 +173,7 @@ func (r *Repairer) postpone(b *budget) {
 	if !b.logged {
 		b.logged = true
 		r.config.Log.Warn("another program removes ftpgate's rules again and again: "+
-			"they are put back once in "+pause.String(), r.attrs(by)...)
+			"they are restored once every "+pause.String(), r.attrs(by)...)
 	}
 	answer(waiting, ErrFight)
 }
@@ -187,7 +187,7 @@ func (r *Repairer) attrs(by string) []any {
 	return append(attrs, "remedy", remedy)
 }
 
-// compare has the table compared and repaired, and reports whether it differed.
+// compare compares and repairs the table, and reports whether it differed.
 func (r *Repairer) compare(changes []nftwatch.Change) (repaired bool, err error) {
 	var emptied []string
 	lost := false
@@ -217,7 +217,7 @@ func (r *Repairer) record(differences []string, by string, err error) {
 	r.mu.Unlock()
 	switch {
 	case err != nil && (before == nil || before.Error() != err.Error()):
-		r.config.Log.Error("cannot compare or put back the table's rules, which another program has changed",
+		r.config.Log.Error("cannot compare or restore the table's rules, which another program has changed",
 			append([]any{"err", err}, r.attrs(by)...)...)
 	case err == nil && len(differences) > 0:
 		r.config.Repaired()
@@ -234,7 +234,7 @@ func text(differences []string) string {
 	return strings.Join(differences, ", ")
 }
 
-// cause returns who made changes: the last program that the kernel has named.
+// cause returns the last program that the kernel named as the author of changes.
 func cause(changes []nftwatch.Change) (by string) {
 	for _, c := range changes {
 		if c.Program != "" {

@@ -44,7 +44,7 @@ func (k *kernel) putBack(emptied []string) ([]string, error) {
 
 // lacks sets what another program has removed, and whether it cannot be put back.
 func (k *kernel) lacks(err error, missing ...string) {
-	synctest.Wait() // for what goes on
+	synctest.Wait() // for what continues
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.missing, k.err = missing, err
@@ -172,7 +172,7 @@ func TestRepairGivenUp(t *testing.T) {
 	})
 }
 
-// Another program that removes the table again and again is told once, and costs a repair in ten seconds.
+// Another program that removes the table again and again is logged once, and costs a repair in ten seconds.
 // When it has stopped, all is back.
 func TestFight(t *testing.T) {
 	run(t, func(t *testing.T, b *bench) {

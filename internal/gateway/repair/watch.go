@@ -8,7 +8,7 @@ import (
 	"ftpgate/internal/kernel/nftwatch"
 )
 
-// watch is what notices that another program changes the table.
+// watch notices changes of the table by other programs.
 type watch struct {
 	ctx        context.Context
 	end        context.CancelFunc // nil: it has not begun
@@ -16,9 +16,9 @@ type watch struct {
 	goroutines sync.WaitGroup
 }
 
-// Start has the table compared from now on: when somebody asks, and where this process may use nftables, when
-// another program changes it. A second call makes up for a subscription that the first could not have. Start
-// and Close are for one goroutine; Close ends what Start has begun.
+// Start begins to compare the table: on request, and, if this process may use nftables, when another program
+// changes it. A second call retries a subscription that failed before. Start and Close are for one goroutine;
+// Close ends what Start began.
 func (r *Repairer) Start(usable bool) {
 	w := &r.watch
 	if w.end == nil {
@@ -51,7 +51,7 @@ func (r *Repairer) notSubscribed(err error) {
 		"only at the next resolve interval, at a reload, or when a session needs them", "err", err)
 }
 
-// Close ends what Start has begun, and waits for it.
+// Close ends what Start began, and waits for it.
 func (r *Repairer) Close() {
 	if r.watch.end != nil {
 		r.watch.end()

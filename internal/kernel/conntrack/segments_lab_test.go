@@ -34,7 +34,7 @@ func wantBusy(t *testing.T, h *lab.Host, group uint16) {
 	}
 }
 
-// Segments have the addresses of both ends, and tell how many bytes were transferred even if packets are
+// Segments have the addresses of both ends, and show how many bytes were transferred even if packets are
 // lost.
 func TestSegments(t *testing.T) {
 	l := router(t)

@@ -29,7 +29,7 @@ const socketBuffer = 16 << 20
 // Conn is a connection to the nftables of the network namespace that Open was called in. Several goroutines
 // may use it at once: their requests to the kernel wait for each other.
 type Conn struct {
-	// KeepNAT has a second table keep running connections translated while another program flushes the
+	// KeepNAT makes a second table keep running connections translated while another program flushes the
 	// ruleset (keepNAT). Set it before use.
 	KeepNAT bool
 
@@ -224,7 +224,7 @@ func (c *Conn) supported(t ruleset.Table) ruleset.Table {
 	return t
 }
 
-// try has the kernel check a table in a transaction that leaves nothing behind.
+// try makes the kernel check a table in a transaction that changes nothing.
 func (c *Conn) try(t ruleset.Table) error {
 	t.Name = fmt.Sprintf("%s-probe-%d", ruleset.DefaultTable, os.Getpid())
 	b := newBatch()

@@ -38,12 +38,12 @@ const (
 
 // element is the element of a pinhole or a passthrough range in one of its maps.
 type element struct {
-	role  role
-	hole  *pinhole.Pinhole  // of a passthrough range: its addresses, without ports; not changed
-	ports forward.PortRange // of a passthrough range: they select the map, and are not part of the element
+	role    role
+	pinhole *pinhole.Pinhole  // of a passthrough range: its addresses, without ports; not changed
+	ports   forward.PortRange // of a passthrough range: they select the map, and are not part of the element
 }
 
-func pinholeElement(r role, h *pinhole.Pinhole) element { return element{role: r, hole: h} }
+func pinholeElement(r role, h *pinhole.Pinhole) element { return element{role: r, pinhole: h} }
 
 func pinholeElements(h *pinhole.Pinhole) []element {
 	return []element{pinholeElement(dnatMap, h), pinholeElement(snatMap, h)}
@@ -87,7 +87,7 @@ type setID struct {
 
 func (e element) set() setID {
 	s := setID{0, e.role, e.ports}
-	if e.hole.From.Is6() {
+	if e.pinhole.From.Is6() {
 		s.version = 1
 	}
 	return s
@@ -131,16 +131,16 @@ func writeChanges(b *netlink.Buffer, sequence uint32, table, set string, timeout
 func (e *element) writeKey(b *netlink.Buffer) {
 	nest := b.BeginNested(unix.NFTA_SET_ELEM_KEY)
 	key := b.BeginAttr(unix.NFTA_DATA_VALUE)
-	b.AppendAddr(e.hole.From)
-	b.AppendAddr(e.hole.Listen.Addr())
+	b.AppendAddr(e.pinhole.From)
+	b.AppendAddr(e.pinhole.Listen.Addr())
 	switch e.role {
 	case dnatMap:
-		b.AppendPort(e.hole.Listen.Port())
+		b.AppendPort(e.pinhole.Listen.Port())
 	case snatMap:
-		b.AppendAddr(e.hole.Target.Addr())
-		b.AppendPort(e.hole.Target.Port())
+		b.AppendAddr(e.pinhole.Target.Addr())
+		b.AppendPort(e.pinhole.Target.Port())
 	case passthroughSNATMap:
-		b.AppendAddr(e.hole.Target.Addr())
+		b.AppendAddr(e.pinhole.Target.Addr())
 	}
 	b.EndAttr(key)
 	b.EndAttr(nest)
@@ -151,12 +151,12 @@ func (e *element) writeValue(b *netlink.Buffer) {
 	value := b.BeginAttr(unix.NFTA_DATA_VALUE)
 	switch e.role {
 	case dnatMap:
-		b.AppendAddr(e.hole.Target.Addr())
-		b.AppendPort(e.hole.Target.Port())
+		b.AppendAddr(e.pinhole.Target.Addr())
+		b.AppendPort(e.pinhole.Target.Port())
 	case passthroughDNATMap:
-		b.AppendAddr(e.hole.Target.Addr())
+		b.AppendAddr(e.pinhole.Target.Addr())
 	case snatMap, passthroughSNATMap:
-		b.AppendAddr(e.hole.SourceIP)
+		b.AppendAddr(e.pinhole.SourceIP)
 	}
 	b.EndAttr(value)
 	b.EndAttr(nest)

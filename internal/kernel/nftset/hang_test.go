@@ -14,7 +14,7 @@ import (
 )
 
 // While the kernel does not answer, ranges can be listed and the PassthroughSet closed. The socket is closed
-// when the answer has come.
+// when the answer has arrived.
 func TestPassthroughKernelHangs(t *testing.T) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET, 0)
 	if err != nil {
@@ -25,7 +25,7 @@ func TestPassthroughKernelHangs(t *testing.T) {
 	c := newElementConn("ftpgate")
 	c.fd = pair[0]
 	p := newPassthroughs(c, nil, time.Hour)
-	go p.keep(time.Hour)
+	go p.renewLoop(time.Hour)
 	passthrough := pinhole.Passthrough{
 		From: netip.MustParseAddr("192.168.5.1"), Listen: netip.MustParseAddr("192.168.5.2"),
 		Ports: forward.PortRange{First: 50000, Last: 50100}, Target: netip.MustParseAddr("203.0.113.21"),

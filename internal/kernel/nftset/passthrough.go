@@ -34,8 +34,8 @@ type PassthroughSet struct {
 	renewalFailed func(error)
 	timeout       time.Duration
 	stop          chan struct{} // closed by Close
-	done          chan struct{} // closed when keep has ended
-	conn          *elementConn  // belongs to whoever has begun a transaction
+	done          chan struct{} // closed when renewLoop has ended
+	conn          *elementConn  // used only by the goroutine that began a transaction
 
 	mu     sync.Mutex
 	busy   chan struct{}                          // has a token during a transaction, and after Close
@@ -68,7 +68,7 @@ func openPassthroughs(table string, renewalFailed func(error), renewal, timeout 
 		return nil, err
 	}
 	p := newPassthroughs(c, renewalFailed, timeout)
-	go p.keep(renewal)
+	go p.renewLoop(renewal)
 	return p, nil
 }
 
@@ -85,10 +85,10 @@ func newPassthroughs(c *elementConn, renewalFailed func(error), timeout time.Dur
 	}
 }
 
-// Add lets the client through any number of times, until Remove. It returns when the range is in the kernel.
-// All addresses are of one family, and the client has no other server for these ports at this address. It is
-// no error to add a range again. The error wraps ENOENT if the table is gone or has no maps for these ports,
-// ENFILE if there are ruleset.MaxPassthroughs, and net.ErrClosed.
+// Add accepts any number of the client's connections, until Remove. It returns when the range is in the
+// kernel. All addresses are of one family, and the client has no other server for these ports at this
+// address. It is no error to add a range again. The error wraps ENOENT if the table is gone or has no maps
+// for these ports, ENFILE if there are ruleset.MaxPassthroughs, and net.ErrClosed.
 func (p *PassthroughSet) Add(passthrough pinhole.Passthrough) error {
 	if err := p.add(passthrough); err != nil {
 		return fmt.Errorf("nftset: add passthrough %s: %w", passthrough, err)
@@ -119,9 +119,9 @@ func (p *PassthroughSet) add(passthrough pinhole.Passthrough) error {
 	return err
 }
 
-// Remove closes a range. When it returns, no new connection can come through; connections that did go on. It
-// is no error if there is no such range, or if another program deleted it with its table. After an error the
-// kernel deletes it within 10 minutes.
+// Remove closes a range. When it returns, no new connection can be made; existing ones continue. It is no
+// error if there is no such range, or if another program deleted it with its table. After an error the kernel
+// deletes it within 10 minutes.
 func (p *PassthroughSet) Remove(passthrough pinhole.Passthrough) error {
 	if err := p.remove(passthrough); err != nil {
 		return fmt.Errorf("nftset: remove passthrough %s: %w", passthrough, err)
@@ -247,8 +247,8 @@ func (p *PassthroughSet) isWanted(passthrough pinhole.Passthrough) bool {
 	return p.wanted[passthroughKeyOf(passthrough)] == passthrough
 }
 
-// keep renews the ranges until Close.
-func (p *PassthroughSet) keep(renewal time.Duration) {
+// renewLoop renews the ranges until Close.
+func (p *PassthroughSet) renewLoop(renewal time.Duration) {
 	defer close(p.done)
 	ticker := time.NewTicker(renewal)
 	defer ticker.Stop()

@@ -75,10 +75,10 @@ func openPinholes(table string, life, timeout time.Duration) (*PinholeSet, error
 	return p, nil
 }
 
-// Add lets the pinhole's connection through within pinhole.Lifetime, unless Keep is called: at most
-// pinhole.FirstPackets first packets. It returns when the pinhole is in the kernel. hole.Listen has a port,
-// and all addresses are of one family. The pinhole replaces another one with the same From and Listen. The
-// error wraps ENOENT if the table or its maps are gone, ENFILE if ruleset.MaxPinholes are open, and
+// Add accepts at most pinhole.FirstPackets first packets of the pinhole's connection, within
+// pinhole.Lifetime, or longer after Keep. It returns when the pinhole is in the kernel. hole.Listen has a
+// port, and all addresses are of one family. The pinhole replaces another one with the same From and Listen.
+// The error wraps ENOENT if the table or its maps are gone, ENFILE if ruleset.MaxPinholes are open, and
 // net.ErrClosed.
 func (p *PinholeSet) Add(hole pinhole.Pinhole) error {
 	if !hole.OneFamily() || hole.Listen.Port() == 0 || hole.Target.Port() == 0 {
@@ -90,9 +90,9 @@ func (p *PinholeSet) Add(hole pinhole.Pinhole) error {
 	return nil
 }
 
-// Remove closes a pinhole. When it returns, no connection can come through any more; a connection that did
-// goes on. It is no error if there is no such pinhole, or if another program deleted it with its table. After
-// an error the kernel closes the pinhole when its time is over.
+// Remove closes a pinhole. When it returns, no connection can be made any more; an existing one continues. It
+// is no error if there is no such pinhole, or if another program deleted it with its table. After an error
+// the kernel closes the pinhole at the end of its lifetime.
 func (p *PinholeSet) Remove(hole pinhole.Pinhole) error {
 	if err := p.await(&request{hole: hole, remove: true}); err != nil {
 		return fmt.Errorf("nftset: remove pinhole %s: %w", hole, err)
@@ -100,7 +100,7 @@ func (p *PinholeSet) Remove(hole pinhole.Pinhole) error {
 	return nil
 }
 
-// Keep has an open pinhole live longer: each time that its life is over, it begins anew if wanted returns
+// Keep keeps a pinhole open longer: at each end of its lifetime the lifetime begins anew if wanted returns
 // true. It does not wait, and wanted must not either. A pinhole that was used must not be wanted, because it
 // would serve a second connection.
 func (p *PinholeSet) Keep(hole pinhole.Pinhole, wanted func() bool) {
@@ -109,7 +109,7 @@ func (p *PinholeSet) Keep(hole pinhole.Pinhole, wanted func() bool) {
 	p.kept[hole] = wanted
 }
 
-// takeKept returns what Keep has said about a pinhole, and forgets it.
+// takeKept removes and returns the function that Keep set for a pinhole.
 func (p *PinholeSet) takeKept(hole pinhole.Pinhole) (wanted func() bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -198,9 +198,8 @@ func (p *PinholeSet) remove(requests []*request) {
 	}
 }
 
-// expire deletes the pinholes that were neither used nor removed in time, has those that are still wanted
-// live anew, and returns when to call it again. If a deletion fails, the kernel deletes the pinhole a little
-// later.
+// expire deletes the pinholes that were neither used nor removed in time, renews those that are still wanted,
+// and returns when to call it again. If a deletion fails, the kernel deletes the pinhole a little later.
 func (p *PinholeSet) expire(now time.Time) time.Duration {
 	var expired, renewed []*request
 	next := p.life

@@ -10,8 +10,8 @@ import (
 // removalDelay bounds how long a used pinhole stays before it is deleted together with others.
 const removalDelay = 50 * time.Millisecond
 
-// RemoveLater is Remove for a pinhole whose connection has come through: whoever comes now finds the far end
-// taken. It returns at once; the pinhole is deleted within removalDelay, together with others.
+// RemoveLater is Remove for a pinhole whose connection exists: a second one would find the far end taken. It
+// returns at once; the pinhole is deleted within removalDelay, together with others.
 func (p *PinholeSet) RemoveLater(hole pinhole.Pinhole) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

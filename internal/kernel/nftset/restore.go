@@ -9,9 +9,9 @@ import (
 	"ftpgate/internal/core/pinhole"
 )
 
-// Restore puts the open pinholes back into their maps after another program has deleted them there; those
-// that are still there, it replaces. Their lives end when they would have ended. It leaves out pinholes that
-// used reports: they would serve a second connection. used must not wait. An error is the kernel's.
+// Restore adds the open pinholes to their maps again after another program has deleted them there, and
+// replaces those that are still there. Their lifetimes do not change. It leaves out pinholes that used
+// reports: they would serve a second connection. used must not wait. An error is the kernel's.
 func (p *PinholeSet) Restore(used func(pinhole.Pinhole) bool) error {
 	p.txLock.Lock()
 	defer p.unlockTx()

@@ -1,4 +1,4 @@
-// Package nftwatch hears what other programs change in nftables, by the kernel's notifications
+// Package nftwatch reports other programs' changes of nftables, from the kernel's notifications
 // (NFNLGRP_NFTABLES). It changes nothing, and it does not know what a table should hold.
 //
 // The changes of this process are not reported, and do not wake it: the kernel compares the port ID of each
@@ -20,7 +20,7 @@ import (
 )
 
 // buffer is the size of a watcher's buffer in the kernel, in bytes, if the kernel allows it. A ruleset with
-// ten thousand rules that is flushed fits; if more comes at once, the watcher hears that it is too much.
+// ten thousand rules that is flushed fits; if more arrives at once, Change.Lost is set.
 const buffer = 4 << 20
 
 // Change is what another program has changed in a table, in one transaction.
@@ -28,7 +28,7 @@ type Change struct {
 	Program string   // its name in the kernel, such as "nft"; empty: unknown
 	PID     int      // of its thread, in the initial PID namespace; 0: unknown
 	Emptied []string // sets and maps that lost elements, sorted
-	Lost    bool     // notifications were lost: anything may have changed, by anybody
+	Lost    bool     // notifications were lost: anything may have changed
 }
 
 // Watcher receives the notifications about one table since Subscribe.

@@ -122,8 +122,8 @@ func (c *Claim) close() error {
 	return nil
 }
 
-// answer accepts connections and closes them, so that the queue never fills up. The kernel tells everybody
-// who connects which process holds the claim. answer ends when the listener is closed.
+// answer accepts connections and closes them, so that the queue never fills up. The kernel shows a connecting
+// process which process holds the claim. answer ends when the listener is closed.
 func (c *Claim) answer() {
 	defer close(c.done)
 	for {

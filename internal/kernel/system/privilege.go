@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxCapability is the highest capability that the kernel's interface can express. PR_CAPBSET_READ tells how
+// maxCapability is the highest capability that the kernel's interface can express. PR_CAPBSET_READ shows how
 // many there are.
 const maxCapability = 63
 

@@ -11,7 +11,7 @@ import (
 type Rights struct {
 	Administer bool   // change this network namespace (CAP_NET_ADMIN)
 	BindLow    bool   // listen at privileged ports (CAP_NET_BIND_SERVICE)
-	OpenFiles  uint64 // how many descriptors it can have: the hard limit, to which Go raises the soft one
+	OpenFiles  uint64 // limit of descriptors: the hard one, to which Go raises the soft one
 }
 
 // OwnRights returns the rights of the calling thread.

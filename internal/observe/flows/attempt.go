@@ -9,9 +9,9 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// A pinhole admits a few first packets, because anybody can send one with its peer's address. The far end
-// answers each; only the peer itself can complete the handshake. So an expectation takes the first connection
-// that is begun for its own, and others that are begun before that one completes for rivals:
+// A pinhole admits a few first packets, because an attacker can send one with its peer's address. The far end
+// answers each; only the peer itself can complete the handshake. So an expectation follows the first
+// connection that is begun, and treats others that are begun before that one completes as rivals:
 //
 //	expecting --first packet--> begun --completed, it or a rival--> complete
 //	begun --its end reset without knowing of it, or the handshake timed out--> expecting
@@ -20,26 +20,26 @@ import (
 type attempt struct {
 	connected time.Time     // when it was begun; zero: not yet
 	flow      *netflow.Flow // its last state in the table; nil: only the log has shown the connection
-	segments  byteCount     // what the logged segments say
+	segments  byteCount     // from the logged segments
 	polled    bool          // update has found it in the table
 	polledAt  time.Time     // when it did so last
-	movedAt   time.Time     // when it first found the packets that it found last
-	sawClosed bool          // when it was polled last it was closed; its last segments may still arrive
-	halfOpen  bool          // when it was polled last, the far end had answered, and the peer had not
-	failed    bool          // it is over, and was never complete
+	movedAt   time.Time     // when it first found the present number of packets
+	sawClosed bool          // closed at the last poll; its last segments may still arrive
+	halfOpen  bool          // at the last poll the far end had answered, and the peer had not
+	failed    bool          // over, and never complete
 	complete  bool          // both ends have completed the handshake
 }
 
-// Keep says whether the pinhole lives on when its time is over. If it is over already, that is too late.
+// Keep sets whether the pinhole stays open after its lifetime. It has no effect after that.
 func (x *Expectation) Keep(kept bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.kept = kept && !x.expired(time.Now())
 }
 
-// OnComplete has Poll call closePinhole once the connection has completed its handshake, unless the pinhole
-// is released by then: whatever comes after the connection is not it. closePinhole must not wait. Call
-// OnComplete before the pinhole is open in the kernel.
+// OnComplete sets closePinhole, which Poll calls once the connection has completed its handshake, unless the
+// pinhole is released by then: no later connection may use it. closePinhole must not wait. Call OnComplete
+// before the pinhole is open in the kernel.
 func (x *Expectation) OnComplete(closePinhole func()) {
 	x.watcher.mu.Lock()
 	defer x.watcher.mu.Unlock()
@@ -71,8 +71,8 @@ func (x *Expectation) countAttempt() {
 	x.dropped = netip.AddrPort{}
 }
 
-// complete notes that both ends of a connection have completed its handshake: it is the one that its pinhole
-// was for. It returns the expectation that follows it from now on. The caller holds w.mu.
+// complete notes that both ends of a connection have completed its handshake: it is the pinhole's connection.
+// It returns the expectation that follows it from now on. The caller holds w.mu.
 func (w *Watcher) complete(x *Expectation) *Expectation {
 	if x.rivalOf != nil {
 		x = w.adopt(x)
@@ -102,7 +102,7 @@ func (x *Expectation) noteComplete() bool {
 	return first
 }
 
-// adopt has an expectation follow a rival's connection instead of its own, and returns the expectation. The
+// adopt makes an expectation follow a rival's connection instead of its own, and returns the expectation. The
 // caller holds w.mu.
 func (w *Watcher) adopt(rival *Expectation) *Expectation {
 	x := rival.rivalOf
@@ -130,9 +130,9 @@ func (x *Expectation) removeRival(rival *Expectation) {
 	}
 }
 
-// end stops following a connection that is over, and returns what to call without a lock; nil: nothing. One
-// that never was complete may have been begun by another in its peer's name: then the peer is still expected.
-// The caller holds w.mu.
+// end stops following a connection that is over, and returns a function to call without a lock, or nil. If it
+// never was complete, another host may have begun it with the peer's address: then the peer is still
+// expected. The caller holds w.mu.
 func (w *Watcher) end(x *Expectation) (onEnd func()) {
 	w.deactivate(x)
 	if x.rivalOf != nil {
@@ -164,9 +164,9 @@ func (x *Expectation) expectAgain() bool {
 	return true
 }
 
-// firstPacket takes the first packet of a connection of the right peer, before a rule has looked at it. If it
-// comes again, the kernel does not know the connection: a filter of the gateway has dropped the packet behind
-// the pinhole. Or the pinhole admits no more: then forged ones have used it up.
+// firstPacket handles the first packet of a connection of the right peer, before any rule. If it is repeated,
+// the kernel does not know the connection: a filter of the gateway has dropped the packet after the pinhole,
+// or forged packets have exhausted the pinhole.
 func (x *Expectation) firstPacket(from netip.AddrPort, at time.Time) {
 	late := !x.released.IsZero() && !x.used && x.connected.IsZero()
 	if x.dropped == from || x.expired(at) || late {
@@ -175,13 +175,13 @@ func (x *Expectation) firstPacket(from netip.AddrPort, at time.Time) {
 	x.dropped = from
 }
 
-// expired reports whether the pinhole's time is over. The caller holds x.mu.
+// expired reports whether the pinhole's lifetime is over. The caller holds x.mu.
 func (x *Expectation) expired(now time.Time) bool {
 	return !x.kept && now.Sub(x.opened) >= pinhole.Lifetime
 }
 
-// usedUpFault returns the fault of a pinhole that admits no more, because nobody has completed the
-// connections that were begun; nil: it does. The caller holds x.mu.
+// usedUpFault returns the fault of a pinhole that admits no more connections, because none that was begun was
+// completed; nil: it admits more. The caller holds x.mu.
 func (x *Expectation) usedUpFault() *verdict.Fault {
 	if x.attempts < pinhole.FirstPackets || x.attempt.complete || !x.connected.IsZero() && !x.halfOpen {
 		return nil

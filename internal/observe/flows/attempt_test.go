@@ -171,7 +171,7 @@ func TestForgedEnds(t *testing.T) {
 	}
 }
 
-// A connection that carried something and is then reset is the peer's, however the reset looks.
+// A connection that carried data and is then reset is the peer's, whatever the reset.
 func TestResetIsNotForged(t *testing.T) {
 	for name, segments := range map[string][]testSegment{
 		"by a program":        {{false, "RA", dialFirst, farSeq(300), 0}},
@@ -190,7 +190,7 @@ func TestResetIsNotForged(t *testing.T) {
 	}
 }
 
-// So many forged packets use a pinhole up. The outcome says so unless the peer's connection came in time.
+// So many forged packets exhaust a pinhole. The outcome says so unless the peer connected in time.
 func TestForgedUntilUsedUp(t *testing.T) {
 	w, _, _ := newTestWatcher()
 	x, now := w.Expect(testPinhole), time.Now()

@@ -94,7 +94,7 @@ func TestSeverFails(t *testing.T) {
 	}
 }
 
-// A transfer command that comes behind the end of a pinhole does not revive it: who came meanwhile was late.
+// A transfer command after the end of a pinhole does not revive it: a peer that connected meanwhile was late.
 func TestKeepTooLate(t *testing.T) {
 	for late, want := range map[bool]verdict.Code{true: verdict.CodeClientTooLate,
 		false: verdict.CodeGatewayFilter} {

@@ -8,8 +8,8 @@ import (
 	"ftpgate/internal/core/netflow"
 )
 
-// endpoints is a connection as its two ends know it, the one that has dialled first. It is short because it
-// is the key of a map that is read for each segment.
+// endpoints are the two ends of a connection, the dialling one first. It is small because it is the key of a
+// map that is read for each segment.
 type endpoints [2 * endpointLen]byte
 
 const endpointLen = 16 + 2
@@ -40,8 +40,8 @@ type byteCount struct {
 	begun          time.Time // when its SYN was read
 	closed         bool      // both ends have sent FIN, or one has sent RST
 	reset          bool      // one has sent RST
-	resetByFar     bool      // that was the end that was dialled
-	cutShort       bool      // what the RST has ended was not all there
+	resetByFar     bool      // that was the dialled end
+	cutShort       bool      // the RST cut off data
 }
 
 // stream is one direction of a connection.
@@ -53,7 +53,7 @@ type stream struct {
 	ackedAtFIN          uint32 // what the receiver expected next when it sent FIN
 }
 
-// add takes a segment. fromFar: the end that was dialled has sent it.
+// add adds a segment. fromFar: the dialled end sent it.
 func (c *byteCount) add(s netflow.Segment, fromFar bool) {
 	if c.reset {
 		return
@@ -65,7 +65,7 @@ func (c *byteCount) add(s netflow.Segment, fromFar bool) {
 	switch {
 	case s.SYN:
 		own.setFirst(s.Sequence + 1)
-		if s.ACK && !other.haveFirst { // the first SYN came before the log was open
+		if s.ACK && !other.haveFirst { // the first SYN arrived before the log was open
 			other.setFirst(s.Acknowledged)
 		}
 	case s.RST:
@@ -104,8 +104,8 @@ func cutsShort(s netflow.Segment, own, other *stream) bool {
 	return known && acked != other.first
 }
 
-// isUnknown reports whether a reset of the end that has dialled is what a host sends for a connection that it
-// knows nothing of (RFC 9293 section 3.10.7.1): without ACK, in the place of its first byte.
+// isUnknown reports whether the dialling end sent a reset for a connection that it does not know (RFC 9293
+// section 3.10.7.1): without ACK, in the place of its first byte.
 func (c *byteCount) isUnknown(reset netflow.Segment) bool {
 	return !reset.ACK && !c.closed && !c.sent.sentFIN && !c.received.sentFIN && c.sent.haveFirst &&
 		reset.Sequence == c.sent.first
@@ -115,8 +115,8 @@ func (d *stream) setFirst(first uint32) { d.first, d.haveFirst = first, true }
 
 func (d *stream) setLast(last uint32) { d.last, d.haveLast = last, true }
 
-// receiverClosed takes the receiver's FIN. What it has acknowledged is all, unless the sender goes on and
-// closes later.
+// receiverClosed handles the receiver's FIN. Its acknowledgement is the end of the data, unless the sender
+// continues and closes later.
 func (d *stream) receiverClosed(acknowledged uint32) {
 	d.ackedAtFIN, d.receiverSentFIN = d.withoutFIN(acknowledged), true
 	if !d.sentFIN {
@@ -124,7 +124,7 @@ func (d *stream) receiverClosed(acknowledged uint32) {
 	}
 }
 
-// receiverReset takes the receiver's RST. It accepts nothing more: what it has acknowledged is all.
+// receiverReset handles the receiver's RST. It accepts no more data: its acknowledgement is the end.
 func (d *stream) receiverReset(s netflow.Segment) {
 	switch {
 	case s.ACK:
@@ -142,8 +142,8 @@ func (d *stream) withoutFIN(acknowledged uint32) uint32 {
 	return acknowledged
 }
 
-// bytes returns the number of bytes. Sequence numbers have 32 bits; approximate, the kernel's count, says
-// how often they have wrapped. It returns false if the segments do not say.
+// bytes returns the number of bytes. Sequence numbers have 32 bits; approximate, the kernel's count, says how
+// often they have wrapped. It returns false if the segments do not show it.
 func (d *stream) bytes(approximate uint64) (uint64, bool) {
 	if !d.haveFirst || !d.haveLast {
 		return 0, false
@@ -156,8 +156,7 @@ func (d *stream) bytes(approximate uint64) (uint64, bool) {
 	return n, true
 }
 
-// bytes returns the payload of both directions. The arguments are the kernel's counts, which may be a little
-// wrong.
+// bytes returns the payload of both directions. The arguments are the kernel's approximate counts.
 func (c *byteCount) bytes(approximateSent, approximateReceived uint64) (sent, received uint64) {
 	sent, received = approximateSent, approximateReceived
 	if n, known := c.sent.bytes(approximateSent); known {

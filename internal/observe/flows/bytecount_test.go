@@ -270,7 +270,7 @@ func TestSegments(t *testing.T) {
 				)
 			}
 		}
-		if len(w.unclaimed)+len(w.active) != 0 || sessionLog.Count() != 1 {
+		if len(w.unassigned)+len(w.active) != 0 || sessionLog.Count() != 1 {
 			t.Error("got something kept; want nothing")
 		}
 	}
@@ -280,18 +280,18 @@ func TestSegments(t *testing.T) {
 func TestSegmentsOfOthers(t *testing.T) {
 	w, _, _ := newTestWatcher()
 	now := time.Now()
-	for i := range maxUnclaimed + 10 {
+	for i := range maxUnassigned + 10 {
 		s := testSegment{kind: "SA"}.segment()
 		s.To, s.At = at("192.168.5.1:1"), now
 		s.From = addrPort(i)
 		w.HandleSegment(s)
 	}
-	if len(w.unclaimed) != maxUnclaimed {
-		t.Errorf("got %d kept; want %d", len(w.unclaimed), maxUnclaimed)
+	if len(w.unassigned) != maxUnassigned {
+		t.Errorf("got %d kept; want %d", len(w.unassigned), maxUnassigned)
 	}
-	poll(t, w, now.Add(unclaimedLifetime+1))
-	if len(w.unclaimed) != 0 {
-		t.Errorf("got %d kept; want none", len(w.unclaimed))
+	poll(t, w, now.Add(unassignedLifetime+1))
+	if len(w.unassigned) != 0 {
+		t.Errorf("got %d kept; want none", len(w.unassigned))
 	}
 }
 

@@ -59,7 +59,7 @@ func TestCarried(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change func(*netflow.Flow)
 		moves  bool // another packet comes
-		going  bool // the transfer goes on
+		going  bool // the transfer continues
 		want   int
 	}{
 		"a download that is over": {want: 0},

@@ -11,16 +11,16 @@ import (
 // Servers that care about their source port connect from it; the others use any, never the same twice.
 const dataPort = 20
 
-// ForgetEarlier has the kernel forget an earlier connection from the server's port 20 to the same port of the
-// client, if it is over. The kernel remembers it for two minutes (nf_conntrack_tcp_timeout_time_wait), and
-// gives the new connection another source port meanwhile, because the two would look the same to the client.
-// Some clients use one port for all their transfers, and want the server's to be 20. Call it before the
-// pinhole of an active transfer is open. After an error the connection comes from another port.
+// ForgetEarlier makes the kernel forget an earlier connection from the server's port 20 to the same port of
+// the client, if it is over. The kernel remembers it for two minutes (nf_conntrack_tcp_timeout_time_wait),
+// and gives the new connection another source port meanwhile, because the client could not tell the two
+// apart. Some clients use one port for all their transfers, and require port 20 of the server. Call it before
+// the pinhole of an active transfer is open. After an error the connection has another source port.
 //
-// Where the client closed first, it is the client that remembers the earlier connection (TIME_WAIT). It would
-// refuse the new one every other time: the server began its sequence numbers and time stamps for another port
-// of the gateway's (tcp_timewait_state_process in net/ipv4/tcp_minisocks.c), and the pinhole does not wait
-// for the second try. Then the result is true: the relay makes that try.
+// If the client closed first, the client remembers the earlier connection (TIME_WAIT). It would refuse the
+// new one every other time: the server's sequence numbers and time stamps began for another port of the
+// gateway's (tcp_timewait_state_process in net/ipv4/tcp_minisocks.c), and the pinhole does not wait for the
+// second try. Then remembered is true: the relay makes that try.
 func (x *Expectation) ForgetEarlier() (remembered bool) {
 	w := x.watcher
 	answers := netflow.Tuple{From: x.pinhole.Target, To: netip.AddrPortFrom(x.pinhole.SourceIP, dataPort)}
@@ -33,7 +33,7 @@ func (x *Expectation) ForgetEarlier() (remembered bool) {
 	earlier := w.active[endpointsOf(f.Original.From, f.Reply.From)]
 	w.mu.Unlock()
 	if earlier != nil {
-		earlier.update(f, time.Now()) // what it has carried
+		earlier.update(f, time.Now()) // its bytes
 	}
 	_ = w.table.Delete(f.Original, f.ID)
 	return f.Closed

@@ -21,7 +21,7 @@ type Expectation struct {
 
 	// Guarded by the watcher's lock.
 	closePinhole func()         // see OnComplete; nil: nothing closes it early
-	peer         netip.AddrPort // who has connected; invalid: nobody
+	peer         netip.AddrPort // the connected peer; invalid: none
 	expected     bool           // it is in watcher.expected
 	searched     bool           // the table was searched for its connection
 	older        *Expectation   // the next older expectation of the same target
@@ -32,12 +32,12 @@ type Expectation struct {
 	mu             sync.Mutex
 	attempt                       // the connection
 	attempts       int            // how many connections were begun
-	dropped        netip.AddrPort // who has sent the last first packet, which nobody has answered so far
-	unexpectedPeer netip.Addr     // the last other address that has tried; invalid: none
-	kept           bool           // the pinhole lives on when its time is over
+	dropped        netip.AddrPort // the sender of the last first packet, which is unanswered so far
+	unexpectedPeer netip.Addr     // the last peer with another address; invalid: none
+	kept           bool           // the pinhole stays open after its lifetime
 	released       time.Time      // when the pinhole was closed; zero: it is open
 	used           bool           // a connection has used the pinhole
-	unseenSince    time.Time      // when a poll first found it released, and no connection was seen
+	unseenSince    time.Time      // when a poll first found it released without a connection
 	done           bool           // nothing more is expected
 	fault          *verdict.Fault
 	severed        bool // the gateway has ended the connection
@@ -55,7 +55,7 @@ func (w *Watcher) Expect(hole pinhole.Pinhole) *Expectation {
 	return x
 }
 
-// Release says that the pinhole is closed. used: its transfer is over, so that somebody has connected. A
+// Release notes that the pinhole is closed. used: its transfer is over, so its peer has connected. A
 // connection through it is followed to its end.
 func (x *Expectation) Release(used bool) {
 	x.mu.Lock()
@@ -69,29 +69,28 @@ func (x *Expectation) isReleased() bool {
 	return !x.released.IsZero()
 }
 
-// wasUsed reports whether a connection has used the pinhole, even if nothing has shown it yet.
+// wasUsed reports whether a connection has used the pinhole, even if the connection was not seen yet.
 func (x *Expectation) wasUsed() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.used
 }
 
-// quietTime is how long no packet must pass before a connection with a closed direction counts as delivered:
-// the table shows that the sender has closed it, and not whether the receiver has acknowledged all of it.
-// What is lost is sent again sooner.
+// quietTime is how long a connection with a closed direction must be idle before it counts as delivered: the
+// table shows that the sender has closed it, but not whether the receiver has acknowledged all of it. Lost
+// segments are sent again sooner.
 const quietTime = 3 * time.Second
 
-// carries reports whether data is to come, as far as anybody knows: the connection is not half open, and not
-// delivered.
+// carries reports whether the connection may still carry data: it is not half open, and not delivered.
 func (x *Expectation) carries() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return !x.halfOpen && !x.delivered()
 }
 
-// delivered reports whether nothing more is to come: the transfer is over, the end that sends its data has
-// closed its direction (RFC 959 section 3.3: data goes in one), and nothing has passed since. If the table
-// counts nothing, nobody knows. The caller holds x.mu.
+// delivered reports whether all data is delivered: the transfer is over, the sender has closed its direction
+// (RFC 959 section 3.3: data goes in one), and no packet has passed since. It is false if the table has no
+// counters. The caller holds x.mu.
 func (x *Expectation) delivered() bool {
 	f := x.flow
 	if !x.used || f == nil || f.State != netflow.TCPCloseWait || f.Sent.Packets == 0 ||
@@ -147,7 +146,7 @@ func (x *Expectation) finishUnanswered() {
 	x.fault, x.done = x.unansweredFault(causeNoAnswer), true
 }
 
-// connectedTuple returns the tuple of the connection. Its From is invalid if nobody has connected.
+// connectedTuple returns the tuple of the connection. Its From is invalid if no peer has connected.
 func (x *Expectation) connectedTuple() netflow.Tuple {
 	x.watcher.mu.Lock()
 	defer x.watcher.mu.Unlock()
@@ -160,7 +159,7 @@ func (x *Expectation) tuple() netflow.Tuple { return netflow.Tuple{From: x.peer,
 // endpoints returns both ends of the connection. The caller holds the watcher's lock.
 func (x *Expectation) endpoints() endpoints { return endpointsOf(x.peer, x.pinhole.Target) }
 
-// Outcome returns what has become of the connection until the last poll or segment.
+// Outcome returns the connection's outcome as of the last poll or segment.
 func (x *Expectation) Outcome() pinhole.Outcome {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -183,7 +182,7 @@ func (x *Expectation) Outcome() pinhole.Outcome {
 	return o
 }
 
-// faultSoFar returns what went wrong with the connection; nil: nothing so far. The caller holds x.mu.
+// faultSoFar returns the connection's fault; nil: none so far. The caller holds x.mu.
 func (x *Expectation) faultSoFar() *verdict.Fault {
 	usedUp := x.usedUpFault()
 	switch {
@@ -208,8 +207,8 @@ func (x *Expectation) matches(f netflow.Flow) bool {
 	return x.flow.ID == f.ID
 }
 
-// arrived records a first packet that came to the pinhole's port. translated: false says that no rule has
-// translated it; nobody knows of a logged one.
+// arrived records a first packet to the pinhole's port. If translated is false, no rule translated it; for a
+// logged one that is unknown.
 func (x *Expectation) arrived(from netip.AddrPort, at time.Time, untranslated bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -234,8 +233,8 @@ func (x *Expectation) setFlow(f netflow.Flow) {
 	x.notTranslated(x.connected)
 }
 
-// addSegment records a segment of the connection. fromFar: the end that was dialled has sent it. It reports
-// whether the connection is finished: the segments of a short one say everything.
+// addSegment records a segment of the connection. fromFar: the dialled end sent it. It reports whether the
+// connection is finished: the segments of a short one are enough.
 func (x *Expectation) addSegment(s netflow.Segment, fromFar bool) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -261,7 +260,7 @@ func (x *Expectation) finished() bool {
 	return x.done
 }
 
-// completeInLog reports whether the segments say everything, before the kernel was asked once.
+// completeInLog reports whether the segments alone complete the record, before the kernel was asked.
 func (x *Expectation) completeInLog() bool {
 	return !x.polled && x.segments.closed && x.segments.received.haveFirst
 }
@@ -323,14 +322,14 @@ func (x *Expectation) updateMissing(now time.Time) (finished bool) {
 	return true
 }
 
-// isReset reports whether the one that has begun a connection has sent nothing but the first packet and a
-// reset: it knows nothing of the connection.
+// isReset reports whether the dialling end sent only the first packet and a reset: it does not know the
+// connection.
 func isReset(f netflow.Flow) bool {
 	return f.State == netflow.TCPClose && f.Replied && f.Received.Packets > 0 && f.Sent.Packets <= 2
 }
 
 // notTranslated records why a connection of the right peer did not reach the far end, so that it does not
-// count as connected. Behind the end of the pinhole its first packet may be the only one.
+// count as connected. After the end of the pinhole its first packet may be the only one.
 func (x *Expectation) notTranslated(at time.Time) {
 	if x.fault != nil { // the first fault stays
 		return
@@ -345,14 +344,14 @@ func (x *Expectation) notTranslated(at time.Time) {
 }
 
 const (
-	// synInterval is the shortest time after which TCP repeats a first packet, less what clocks differ
+	// synInterval is the shortest time after which TCP repeats a first packet, less the difference of clocks
 	// (TCP_TIMEOUT_INIT in include/net/tcp.h is a second).
 	synInterval = 900 * time.Millisecond
 	// readLag is how long after its arrival a packet may be read from the log.
 	readLag = 100 * time.Millisecond
 )
 
-// The causes of a connection that the far end answers with a reset, and with nothing.
+// The causes of a connection that the far end answers with a reset, and not at all.
 const (
 	causeRefused  = "connection refused"
 	causeNoAnswer = "no answer to the first packet"

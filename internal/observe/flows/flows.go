@@ -3,7 +3,7 @@
 // progress to the session log.
 //
 // It decides which flow belongs to which session. It reads the conntrack table through an interface, and
-// changes nothing but what Sever deletes.
+// changes it only in Sever.
 //
 // Locks: Watcher.mu, then those of package sessions, then Expectation.mu. Under Watcher.mu a transfer may
 // end: then the hooks of package sessions are called, which take the leaf of package transferlog.
@@ -22,8 +22,8 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// Table is the kernel's conntrack table. Its methods ask the kernel: the watcher calls none of them, except
-// Payload, while it holds a lock.
+// Table is the kernel's conntrack table. Its methods ask the kernel: the watcher calls only Payload while it
+// holds a lock.
 type Table interface {
 	// Get appends one flow for each tuple, of either direction, to flows: the zero flow for a tuple that has
 	// none.
@@ -32,7 +32,7 @@ type Table interface {
 	Dump(want netflow.Want) iter.Seq2[netflow.Flow, error]
 	// Find returns the flows whose first packet went from an address to an address and port.
 	Find(from netip.Addr, to netip.AddrPort) ([]netflow.Flow, error)
-	// Delete removes a flow. A flow that is not there is no error.
+	// Delete removes a flow. A missing flow is no error.
 	Delete(original netflow.Tuple, id uint32) error
 	// Payload returns the TCP payload of both directions, in bytes. It does not ask the kernel.
 	Payload(f netflow.Flow) (sent, received uint64)
@@ -46,11 +46,11 @@ const (
 	controlPollInterval = 5 * time.Second
 	// eventLag is how long after the end of a transfer the event of its connection may arrive.
 	eventLag = time.Second
-	// unclaimedLifetime is how long the segments of a connection are kept that no session has claimed:
-	// segments and events come over different sockets. maxUnclaimed bounds these connections; beyond it the
-	// kernel's count is used.
-	unclaimedLifetime = time.Second
-	maxUnclaimed      = 1 << 14
+	// unassignedLifetime is how long the segments of a connection without a session are kept: segments and
+	// events arrive over different sockets. maxUnassigned bounds these connections; beyond it the kernel's
+	// count is used.
+	unassignedLifetime = time.Second
+	maxUnassigned      = 1 << 14
 	// searchesPerPoll bounds how many expectations one poll searches the table for: each search takes the
 	// kernel milliseconds. searchWait is how long an expectation waits for its turn.
 	searchesPerPoll = 4
@@ -70,7 +70,7 @@ type Watcher struct {
 	expectedAt     []*Expectation                  // by listen port; expectations of one port are linked
 	active         map[endpoints]*Expectation      // connected
 	completed      []*Expectation                  // since the last poll; their pinholes may be open still
-	unclaimed      map[endpoints]*byteCount        // connections that belong to no session so far
+	unassigned     map[endpoints]*byteCount        // connections that belong to no session so far
 	controls       map[netflow.Tuple]*control      // sessions with tracking kernel
 	controlsPolled time.Time
 }
@@ -83,12 +83,12 @@ func New(table Table, sessionLog *sessions.Log) *Watcher {
 		expected:   map[netip.AddrPort]*Expectation{},
 		expectedAt: make([]*Expectation, 1<<16),
 		active:     map[endpoints]*Expectation{},
-		unclaimed:  map[endpoints]*byteCount{},
+		unassigned: map[endpoints]*byteCount{},
 		controls:   map[netflow.Tuple]*control{},
 	}
 }
 
-// SetForwards replaces the forwards whose sessions the watcher finds. Sessions of other forwards go on.
+// SetForwards replaces the forwards whose sessions the watcher finds. Sessions of other forwards continue.
 func (w *Watcher) SetForwards(forwards []forward.Resolved) {
 	byPort := map[uint16][]forward.Resolved{}
 	for _, f := range forwards {
@@ -109,7 +109,7 @@ func (w *Watcher) Wants(original, master netflow.Tuple) bool {
 	return w.expectedAt[port] != nil || len(w.forwards[port]) > 0 || w.controls[master] != nil
 }
 
-// HandleEvent takes an event of conntrack. After FlowsMissed it reads the table, whose error it returns.
+// HandleEvent handles an event of conntrack. After FlowsMissed it reads the table, whose error it returns.
 func (w *Watcher) HandleEvent(e netflow.FlowEvent) error {
 	switch e.Change {
 	case netflow.FlowNew:
@@ -172,10 +172,10 @@ func (w *Watcher) isKnown(f netflow.Flow) bool {
 	return x != nil && x.matches(f)
 }
 
-// find returns the expectation of a connection between two ends, or nil. listen is the gateway's address
-// that the connection came to. If it is invalid, because the log does not say, the latest expectation with
-// this target wins, unless an older one was used and its connection was not seen yet. One with a connection,
-// which is not complete, comes last. The caller holds w.mu.
+// find returns the expectation of a connection between two ends, or nil. listen is the gateway's address of
+// the connection. If it is invalid, because the log does not have it, the latest expectation with this target
+// wins, unless an older one was used and its connection was not seen yet. One with an incomplete connection
+// is the last choice. The caller holds w.mu.
 func (w *Watcher) find(from, target, listen netip.AddrPort) (found *Expectation) {
 	var begun *Expectation
 	for x := w.expected[target]; x != nil; x = x.older {
@@ -190,8 +190,8 @@ func (w *Watcher) find(from, target, listen netip.AddrPort) (found *Expectation)
 	return cmp.Or(found, begun)
 }
 
-// onArrival records the first packet of a connection to an address and port. untranslated: no rule has
-// translated it, for certain. It reports whether anything is expected there. The caller holds w.mu.
+// onArrival records the first packet of a connection to an address and port. untranslated: certainly no rule
+// has translated it. It reports whether a connection is expected there. The caller holds w.mu.
 func (w *Watcher) onArrival(from, listen netip.AddrPort, at time.Time, untranslated bool) (expected bool) {
 	for x := w.expectedAt[listen.Port()]; x != nil; x = x.olderAtPort {
 		if x.pinhole.Listen == listen {
@@ -211,16 +211,16 @@ func (w *Watcher) activate(x *Expectation) {
 		old.mu.Unlock()
 	}
 	w.active[ends] = x
-	if c := w.unclaimed[ends]; c != nil {
-		delete(w.unclaimed, ends)
+	if c := w.unassigned[ends]; c != nil {
+		delete(w.unassigned, ends)
 		x.mu.Lock()
 		x.segments = *c
 		x.mu.Unlock()
 	}
 }
 
-// Carried returns how many data connections of proxied sessions carry data over the kernel, as far as the
-// last poll knows. One whose data has all arrived does not count, however long its receiver keeps it open.
+// Carried returns how many data connections of proxied sessions carry data over the kernel, as of the last
+// poll. A delivered one does not count, even if its receiver keeps it open.
 func (w *Watcher) Carried() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -254,7 +254,7 @@ func isControl(f forward.Resolved, flow netflow.Flow) bool {
 
 // Poll asks the table for the state of the active connections, and reports it to the session log.
 func (w *Watcher) Poll(now time.Time) error {
-	w.dropUnclaimed(now)
+	w.dropUnassigned(now)
 	err := errors.Join(w.pollReleased(now), w.pollConnections(now))
 	w.closeCompleted()
 	if err == nil {
@@ -269,7 +269,7 @@ func (w *Watcher) pollConnections(now time.Time) error {
 	w.mu.Lock()
 	tuples := make([]netflow.Tuple, 0, len(w.active))
 	polled := make([]*Expectation, 0, len(w.active))
-	var finished []*Expectation // without asking the kernel once
+	var finished []*Expectation // without a question to the kernel
 	for _, x := range w.active {
 		if x.finished() {
 			finished = append(finished, x)
@@ -298,7 +298,7 @@ func (w *Watcher) pollConnections(now time.Time) error {
 func (w *Watcher) updateConnection(x *Expectation, t netflow.Tuple, f netflow.Flow, now time.Time) {
 	w.mu.Lock()
 	var onEnd func()
-	if w.active[x.endpoints()] == x && x.tuple() == t { // else it has ended, or lost to a rival meanwhile
+	if w.active[x.endpoints()] == x && x.tuple() == t { // else it has ended, or a rival has replaced it
 		finished := x.update(f, now)
 		if f.State.Completed() {
 			x = w.complete(x)
@@ -326,8 +326,8 @@ func (w *Watcher) finish(x *Expectation) {
 	}
 }
 
-// closeCompleted closes the pinholes whose connections have completed since the last poll, and that are still
-// open: those of short transfers are closed with their 226.
+// closeCompleted closes the open pinholes whose connections have completed since the last poll. Those of
+// short transfers are closed with their 226.
 func (w *Watcher) closeCompleted() {
 	w.mu.Lock()
 	completed := w.completed
@@ -354,7 +354,7 @@ func (w *Watcher) stopExpecting(x *Expectation) {
 		func(x *Expectation) **Expectation { return &x.olderAtPort })
 }
 
-// unlink takes an expectation out of a list, and returns the list's first one. next is the link of the list.
+// unlink removes an expectation from a list, and returns the list's first one. next is the link of the list.
 func unlink(first, x *Expectation, next func(*Expectation) **Expectation) *Expectation {
 	for at := &first; *at != nil; at = next(*at) {
 		if *at == x {

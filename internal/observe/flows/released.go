@@ -6,8 +6,8 @@ import (
 	"ftpgate/internal/core/netflow"
 )
 
-// pollReleased searches the table for the connections of expectations that are released and have seen none,
-// and forgets the expectations whose connection cannot arrive any more.
+// pollReleased searches the table for the connections of released expectations without one, and forgets the
+// expectations whose connection cannot arrive any more.
 func (w *Watcher) pollReleased(now time.Time) error {
 	w.mu.Lock()
 	var unsure []*Expectation
@@ -17,7 +17,7 @@ func (w *Watcher) pollReleased(now time.Time) error {
 			search, expire := x.searchOrExpire(now)
 			switch {
 			case x.peer.IsValid():
-				if x.isReleased() { // no rival can come any more
+				if x.isReleased() { // no rival can follow
 					w.stopExpecting(x)
 				}
 			case expire:
@@ -39,7 +39,7 @@ func (w *Watcher) pollReleased(now time.Time) error {
 	return nil
 }
 
-// onSearched takes the flows that the table has at the pinhole of an expectation.
+// onSearched handles the table's flows at the pinhole of an expectation.
 func (w *Watcher) onSearched(x *Expectation, flows []netflow.Flow, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 	"ftpgate/internal/core/netflow"
 )
 
-// HandleSegment takes a logged segment: one with which a connection begins or ends, with the addresses of
-// its two ends, or the first one of a connection that no rule has translated.
+// HandleSegment handles a logged segment: one that begins or ends a connection, with the addresses of its two
+// ends, or the first one of a connection that no rule has translated.
 func (w *Watcher) HandleSegment(s netflow.Segment) {
 	if onEnd := w.handleSegment(s); onEnd != nil {
 		onEnd()
@@ -30,11 +30,11 @@ func (w *Watcher) handleSegment(s netflow.Segment) func() {
 	}
 	if x == nil || s.SYN && x.segmentsClosed() { // the port is in use again
 		if x, fromFar = w.connectBySegment(s); x == nil {
-			w.keepUnclaimed(s, forth, back)
+			w.keepUnassigned(s, forth, back)
 			return nil
 		}
 	}
-	if s.FIN || s.RST && s.ACK && !fromFar { // nobody sends that in a handshake
+	if s.FIN || s.RST && s.ACK && !fromFar { // never part of a handshake
 		x = w.complete(x)
 	}
 	if x.addSegment(s, fromFar) {
@@ -44,8 +44,8 @@ func (w *Watcher) handleSegment(s netflow.Segment) func() {
 }
 
 // connectBySegment connects an expectation if the segment can be the first one that is seen of its
-// connection: the answer of the far end, or a repeated first segment. fromFar: the end that was dialled has
-// sent it. It returns nil if no expectation fits. The caller holds w.mu.
+// connection: the answer of the far end, or a repeated first segment. fromFar: the dialled end sent it. It
+// returns nil if no expectation fits. The caller holds w.mu.
 func (w *Watcher) connectBySegment(s netflow.Segment) (x *Expectation, fromFar bool) {
 	from, to := s.To, s.From
 	switch {
@@ -60,26 +60,26 @@ func (w *Watcher) connectBySegment(s netflow.Segment) (x *Expectation, fromFar b
 	return x, from == s.To
 }
 
-// keepUnclaimed counts a segment of a connection that belongs to no session so far. The caller holds w.mu.
-func (w *Watcher) keepUnclaimed(s netflow.Segment, forth, back endpoints) {
-	if s.SYN && s.ACK && len(w.unclaimed) < maxUnclaimed {
+// keepUnassigned counts a segment of a connection without a session so far. The caller holds w.mu.
+func (w *Watcher) keepUnassigned(s netflow.Segment, forth, back endpoints) {
+	if s.SYN && s.ACK && len(w.unassigned) < maxUnassigned {
 		delete(w.active, back)
-		w.unclaimed[back] = &byteCount{begun: s.At}
+		w.unassigned[back] = &byteCount{begun: s.At}
 	}
-	if c := w.unclaimed[back]; c != nil {
+	if c := w.unassigned[back]; c != nil {
 		c.add(s, true)
-	} else if c := w.unclaimed[forth]; c != nil {
+	} else if c := w.unassigned[forth]; c != nil {
 		c.add(s, false)
 	}
 }
 
-// dropUnclaimed forgets the connections that no session has claimed in time.
-func (w *Watcher) dropUnclaimed(now time.Time) {
+// dropUnassigned forgets the connections that got no session in time.
+func (w *Watcher) dropUnassigned(now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for ends, c := range w.unclaimed {
-		if now.Sub(c.begun) > unclaimedLifetime {
-			delete(w.unclaimed, ends)
+	for ends, c := range w.unassigned {
+		if now.Sub(c.begun) > unassignedLifetime {
+			delete(w.unassigned, ends)
 		}
 	}
 }

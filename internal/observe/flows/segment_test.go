@@ -48,7 +48,7 @@ func TestLog(t *testing.T) {
 	if o := x.Outcome(); o.Down != 700 || !o.Over || o.Fault() != nil || table.asked != 0 {
 		t.Errorf("got %+v, %d flows asked for; want 700 bytes, and none", o, table.asked)
 	}
-	if len(w.expected)+len(w.unclaimed)+len(w.active) != 0 ||
+	if len(w.expected)+len(w.unassigned)+len(w.active) != 0 ||
 		w.expectedAt[testPinhole.Listen.Port()] != nil {
 		t.Error("got something kept; want nothing")
 	}
@@ -115,8 +115,8 @@ func TestSeverBeforeLog(t *testing.T) {
 	}
 }
 
-// A first packet comes again, and nothing has come of it: a filter has dropped it behind the pinhole. Or the
-// pinhole has expired; then one says it.
+// A first packet is repeated without a connection: a filter has dropped it after the pinhole. Or the pinhole
+// has expired; then one says it.
 func TestLogUnmatched(t *testing.T) {
 	for name, tt := range map[string]struct {
 		after time.Duration

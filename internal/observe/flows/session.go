@@ -41,7 +41,7 @@ func (w *Watcher) beginData(c *control, f netflow.Flow, at time.Time) {
 		SourceIP: f.Reply.To.Addr(), Active: active}
 	x := &Expectation{watcher: w, peer: f.Original.From, pinhole: hole,
 		attempt: attempt{connected: at, flow: &f}}
-	if c.data != nil { // a session has one at a time: the last one is over, but was not polled since
+	if c.data != nil { // a session has one at a time: the last one is over, but not polled yet
 		c.record.TransferFinished(true, "", nil)
 	}
 	c.data = x
@@ -111,7 +111,7 @@ func (w *Watcher) updateControl(t netflow.Tuple, now netflow.Flow) {
 	}
 	w.mu.Unlock()
 	switch {
-	case hasData: // it may be over, too, but was not polled since
+	case hasData: // it may be over, too, but not polled yet
 	case gone && !before.Replied:
 		c.record.Refuse(verdict.Fault{Code: verdict.CodeServerUnreachable, At: before.Reply.From, Fatal: true,
 			Err: before.Reply.From.String() + ": connection refused"})

@@ -32,7 +32,7 @@ func (x *Expectation) sever(now time.Time) {
 		return
 	}
 	if found, err := w.table.Get(nil, []netflow.Tuple{t}); err == nil {
-		x.update(found[0], now) // what it has carried until now
+		x.update(found[0], now) // its bytes until now
 	}
 	x.mu.Lock()
 	id, listed := uint32(0), x.flow != nil
@@ -42,7 +42,7 @@ func (x *Expectation) sever(now time.Time) {
 	x.mu.Unlock()
 	if listed {
 		x.noteSevered()
-		_ = w.table.Delete(t, id) // after an error it ends by itself: there is nothing else to do
+		_ = w.table.Delete(t, id) // after an error it ends by itself
 	}
 }
 

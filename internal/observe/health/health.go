@@ -1,11 +1,11 @@
-// Package health asks the servers of forwards from time to time whether they answer, and remembers since when
-// they do or do not, and why.
+// Package health checks periodically whether the servers of forwards answer, and remembers since when they do
+// or do not, and why.
 //
-// A server is asked once, however many forwards lead to it, and over one connection at a time. The questions
-// of many servers are spread over the interval. The package opens no connection itself: its caller gives it
-// the check.
+// A server with several forwards is checked once, and over one connection at a time. The checks of many
+// servers are spread over the interval. The package opens no connection itself: the caller supplies the
+// check.
 //
-// Locks: Watcher.mu is a leaf. Nothing that waits is called while it is held.
+// Locks: Watcher.mu is a leaf. No call that waits is made while it is held.
 package health
 
 import (
@@ -22,40 +22,40 @@ import (
 )
 
 const (
-	// checkTime bounds one check. Ten thousand silent servers would take their time: a round is then longer
-	// than the interval.
+	// checkTime bounds one check. With ten thousand silent servers a round takes longer than the interval.
 	checkTime = 10 * time.Second
-	// atOnce bounds the checks that run, each with a socket.
+	// atOnce bounds the concurrent checks, each with a socket.
 	atOnce = 128
 )
 
-// Check asks a forward's server. The result is nil if it answers, else why it does not. ctx has a deadline.
+// Check checks a forward's server. It returns nil if the server answers, else why it does not. ctx has a
+// deadline.
 type Check func(ctx context.Context, f forward.Resolved) *finding.Finding
 
 // Watcher asks the servers of forwards. Its methods may be called from several goroutines.
 type Watcher struct {
 	check Check
 	log   *slog.Logger
-	wake  chan struct{} // there is something in wanted
+	wake  chan struct{} // wanted is set
 
 	mu     sync.Mutex
 	wanted *wanted // nil: nothing new
 	states map[string]State
 }
 
-// wanted is what to ask from now on.
+// wanted is the next set of servers to ask.
 type wanted struct {
 	every    time.Duration
 	forwards []forward.Resolved
 }
 
-// New returns a watcher that asks nobody: call SetForwards and Start.
+// New returns a watcher without servers: call SetForwards and Start.
 func New(check Check, log *slog.Logger) *Watcher {
 	return &Watcher{check: check, log: log, wake: make(chan struct{}, 1), states: map[string]State{}}
 }
 
-// SetForwards has the watcher ask the servers of these forwards, and no others, once in every interval; 0:
-// none. Servers that it knows keep their state.
+// SetForwards makes the watcher check the servers of these forwards, and no others, once in every interval;
+// 0: none. Known servers keep their state.
 func (w *Watcher) SetForwards(every time.Duration, forwards []forward.Resolved) {
 	w.mu.Lock()
 	w.wanted = &wanted{every, slices.Clone(forwards)}
@@ -66,7 +66,7 @@ func (w *Watcher) SetForwards(every time.Duration, forwards []forward.Resolved) 
 	}
 }
 
-// State returns what is known of a forward's server.
+// State returns the state of a forward's server.
 func (w *Watcher) State(forward string) State {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -84,7 +84,7 @@ func (w *Watcher) Answers() map[string]bool {
 	return all
 }
 
-// Start asks the servers until ctx is done. The function that it returns waits for the end.
+// Start checks the servers until ctx is done. The function that it returns waits for the end.
 func (w *Watcher) Start(ctx context.Context) (wait func()) {
 	var running sync.WaitGroup
 	running.Go(func() { w.run(ctx) })
@@ -131,7 +131,7 @@ func (w *Watcher) run(ctx context.Context) {
 	}
 }
 
-// asking returns a function that asks the targets of a server, one after the other, and sends what it found.
+// asking returns a function that checks the targets of a server, one after the other, and sends the results.
 func (w *Watcher) asking(ctx context.Context, s *server, ended chan<- results) func() {
 	r := results{s.at, make(map[key]*finding.Finding, len(s.targets))}
 	forwards := make(map[key]forward.Resolved, len(s.targets))
@@ -146,12 +146,12 @@ func (w *Watcher) asking(ctx context.Context, s *server, ended chan<- results) f
 		}
 		select {
 		case ended <- r:
-		case <-ctx.Done(): // what was found may be the stop's fault
+		case <-ctx.Done(): // the stop may be the cause of a failure
 		}
 	}
 }
 
-// replan returns the plan for what is wanted now.
+// replan returns the plan for wanted.
 func (w *Watcher) replan(before *plan) *plan {
 	w.mu.Lock()
 	defer w.mu.Unlock()

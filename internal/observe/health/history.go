@@ -6,11 +6,11 @@ import (
 	"ftpgate/internal/core/finding"
 )
 
-// State is what the checks of a forward's server have found. The zero value: none has ended so far.
+// State is the result of the checks of a forward's server. The zero value: none has ended so far.
 type State struct {
 	Checked time.Time // when the last check ended
 	Answers bool
-	Since   time.Time // since when the checks have found that
+	Since   time.Time // the first check with this result
 	Why     string    // why the server does not answer, in a sentence; empty if it does
 	Remedy  string    // what to do; empty: unknown, or nothing
 }
@@ -21,19 +21,19 @@ func (s State) Known() bool { return !s.Checked.IsZero() }
 // silent reports whether the server is known not to answer.
 func (s State) silent() bool { return s.Known() && !s.Answers }
 
-// confirm is how many checks in a row a server that has answered must miss before it counts as silent: one
-// lost connection is no outage.
+// confirm is how many checks in a row an answering server must miss before it counts as silent: one lost
+// connection is no outage.
 const confirm = 2
 
-// The log has the first changes of a server at once. A server that keeps coming and going is logged less and
-// less often, until it has been calm.
+// The log has the first changes of a server at once. A server that keeps changing is logged less and less
+// often, until it is stable.
 const (
 	freeLines  = 10
 	firstPause = time.Minute
 	calm       = time.Hour
 )
 
-// history is a server's state, and what the log says of it. It is pure: the caller has the clock.
+// history is a server's state, and the state in the log. It is pure: the caller has the clock.
 type history struct {
 	State
 	missed      int           // checks in a row
@@ -41,20 +41,20 @@ type history struct {
 	outage      time.Duration // how long the last one took
 
 	loggedSilent bool // the log says that the server does not answer
-	lines        int  // that were logged without an hour of calm between them
+	lines        int  // logged without an hour of stability between them
 	lastLine     time.Time
 	changes      int // since the last line
 }
 
-// line is what the log is to say of a server.
+// line is a log line about a server.
 type line struct {
 	State                 // the new one
 	changes int           // since the line before; 1 if each change had a line
 	outage  time.Duration // how long the server did not answer, if it answers now
 }
 
-// add adds the result of a check that ended now. found is nil if the server answered. The line that add
-// returns is to be logged; nil: none.
+// add adds the result of a check that ended now. found is nil if the server answered. It returns the line to
+// log, or nil.
 func (h *history) add(now time.Time, found *finding.Finding) *line {
 	before := h.State
 	h.Checked = now
@@ -81,11 +81,11 @@ func (h *history) add(now time.Time, found *finding.Finding) *line {
 	return h.nextLine(now)
 }
 
-// unconfirmed reports whether the server has missed checks, too few to say that it does not answer: another
-// check is to come soon.
+// unconfirmed reports whether the server has missed checks, but too few to count as silent: the next check
+// follows soon.
 func (h *history) unconfirmed() bool { return h.Answers && h.missed > 0 && h.missed < confirm }
 
-// nextLine returns what the log is to say where the state is not what the log says; nil: nothing, or not yet.
+// nextLine returns the line to log if the state differs from the one in the log; nil: none, or not yet.
 func (h *history) nextLine(now time.Time) *line {
 	if h.loggedSilent == h.silent() || !h.mayLog(now) {
 		return nil

@@ -10,14 +10,14 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// spacing lies between the first checks of servers: a small gateway knows its servers at once, and a large
+// spacing is the time between the first checks of servers: a small gateway checks all at once, and a large
 // one does not begin with a burst.
 const spacing = 20 * time.Millisecond
 
-// retry is when a server is asked again that has missed a check.
+// retry is the pause after a missed check.
 const retry = 5 * time.Second
 
-// target is one way to ask a server. All forwards that ask it in this way share the answer.
+// target is one way to check a server. All forwards with the same way share the result.
 type target struct {
 	key      key
 	forward  forward.Resolved // the first of them
@@ -32,7 +32,7 @@ type key struct {
 	mayWait   bool // for the client to begin, as servers of tracking none may
 }
 
-// serverTLS is what the gateway's TLS with a server depends on; zero: there is none.
+// serverTLS is the settings of the gateway's TLS with a server; zero: none.
 type serverTLS struct {
 	when             forward.ServerTLS
 	host, serverName string // for the name in the certificate
@@ -49,7 +49,7 @@ func keyOf(f forward.Resolved) key {
 	return k
 }
 
-// server is a host and port with its targets, which are asked one after the other: a server may limit the
+// server is a host and port with its targets, which are checked one after the other: a server may limit the
 // connections of one address.
 type server struct {
 	at      netip.AddrPort
@@ -57,18 +57,18 @@ type server struct {
 	due     time.Time
 }
 
-// plan is which servers are asked, and when. It is pure: the caller has the clock.
+// plan says which servers are checked, and when. It is pure: the caller has the clock.
 type plan struct {
 	every     time.Duration
 	servers   map[netip.AddrPort]*server
 	targets   map[key]*target
 	byForward map[string]*target
-	running   map[netip.AddrPort]bool // servers that are being asked; also those that are gone from servers
+	running   map[netip.AddrPort]bool // servers under check, also those removed from servers
 	queue     []*server               // the others, by due
 }
 
-// newPlan returns the plan for these forwards, which goes on where before ends. Forwards whose server has no
-// address are left out.
+// newPlan returns the plan for these forwards, which continues before. It leaves out forwards whose server
+// has no address.
 func newPlan(before *plan, every time.Duration, forwards []forward.Resolved, now time.Time) *plan {
 	p := &plan{every: every, servers: map[netip.AddrPort]*server{}, targets: map[key]*target{},
 		byForward: map[string]*target{}, running: before.running}
@@ -116,7 +116,7 @@ func newPlan(before *plan, every time.Duration, forwards []forward.Resolved, now
 
 func byDue(a, b *server) int { return cmp.Or(a.due.Compare(b.due), a.at.Compare(b.at)) }
 
-// historyOf returns what is known of a target: also if the name of the forward's server has another address
+// historyOf returns the history of a target, also if the name of the forward's server has another address
 // now.
 func (p *plan) historyOf(k key, f forward.Resolved) history {
 	if t := p.targets[k]; t != nil {
@@ -128,7 +128,7 @@ func (p *plan) historyOf(k key, f forward.Resolved) history {
 	return history{}
 }
 
-// next takes the server that is due from the queue, and notes that it is being asked; nil: none is due.
+// next removes the server that is due from the queue, and notes that it is under check; nil: none is due.
 func (p *plan) next(now time.Time) *server {
 	if len(p.queue) == 0 || p.queue[0].due.After(now) {
 		return nil
@@ -139,7 +139,7 @@ func (p *plan) next(now time.Time) *server {
 	return s
 }
 
-// done puts a server back into the queue that was being asked, if it is still in the plan.
+// done returns a checked server to the queue, if it is still in the plan.
 func (p *plan) done(at netip.AddrPort, now time.Time) {
 	delete(p.running, at)
 	s := p.servers[at]
@@ -157,7 +157,7 @@ func (p *plan) done(at netip.AddrPort, now time.Time) {
 	p.queue = slices.Insert(p.queue, i, s)
 }
 
-// wait returns how long nothing is due; an hour if there is nothing to wait for.
+// wait returns the time until a server is due; an hour if there is none.
 func (p *plan) wait(now time.Time) time.Duration {
 	if len(p.queue) == 0 {
 		return time.Hour

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// When the network fails, all servers go at once. The log then names the first of them, and counts the rest.
+// When the network fails, all servers fail at once. The log then names the first of them, and counts the
+// rest.
 const (
 	linesAtOnce = 20
 	period      = time.Minute
@@ -16,7 +17,7 @@ type summary struct {
 	log           *slog.Logger
 	began         time.Time // of the period
 	lines         int       // in it
-	silent, again int       // servers that had no line of their own
+	silent, again int       // servers without a line of their own
 }
 
 // add logs the line of a target, or counts it.
@@ -47,7 +48,7 @@ func (s *summary) write(t *target, l *line) {
 	log.Warn("server does not answer", "reason", l.Why, "remedy", l.Remedy)
 }
 
-// wait returns how long flush has nothing to do.
+// wait returns the time until flush is due.
 func (s *summary) wait(now time.Time) time.Duration {
 	if s.silent+s.again == 0 {
 		return time.Hour
@@ -55,7 +56,7 @@ func (s *summary) wait(now time.Time) time.Duration {
 	return max(0, s.began.Add(period).Sub(now))
 }
 
-// flush logs what was only counted, at the end of the period.
+// flush logs the counted servers at the end of the period.
 func (s *summary) flush(now time.Time) {
 	if s.silent+s.again == 0 || now.Sub(s.began) < period {
 		return

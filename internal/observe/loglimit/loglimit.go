@@ -1,10 +1,10 @@
-// Package loglimit bounds what peers can write into the log. Of the lines about one client it lets some pass,
-// of those about all clients together some more, and it counts the others: Report says how many they were. It
-// cuts long values, which a peer may have chosen.
+// Package loglimit bounds what peers can write into the log. It passes a limited number of lines about each
+// client and about all clients together, and counts the others for Report. It cuts long values, which a peer
+// may have chosen.
 //
-// A line is about a peer if it has the attribute client or peer. A warning is about a peer also if it has the
-// attribute by (who asked the admin API) or listen (where connections come). All other lines pass untouched,
-// and nobody counts those of the level Debug, which an operator has asked for.
+// A line is about a peer if it has the attribute client or peer. A warning is also about a peer if it has the
+// attribute by (a client of the admin API) or listen (a socket that accepts). All other lines pass unchanged,
+// as do Debug lines, which an operator has asked for.
 //
 // Locks: that of the budgets is a leaf. No line is written while it is held.
 package loglimit
@@ -30,7 +30,7 @@ type Handler struct {
 	about []slog.Attr
 }
 
-// New returns a handler that hands to next what passes.
+// New returns a handler that passes records on to next.
 func New(next slog.Handler) *Handler { return &Handler{next: next, peers: newPeers()} }
 
 // Enabled implements slog.Handler.

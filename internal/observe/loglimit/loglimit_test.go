@@ -148,7 +148,7 @@ func TestManyPeers(t *testing.T) {
 	}
 }
 
-// What is left out is counted, and told once.
+// Omitted lines are counted, and reported once.
 func TestReport(t *testing.T) {
 	s := newStage(t)
 	s.log(210, s, slog.LevelWarn, client("192.0.2.1:1"))

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// class is what a line counts as.
+// class is the class of a line, with limits of its own.
 type class uint8
 
 const (
 	infos    class = iota // sessions that begin, encrypt and end
-	warnings              // and errors: what was refused or failed
+	warnings              // and errors: refusals and failures
 	classes
 )
 
@@ -24,15 +24,15 @@ func classOf(level slog.Level) class {
 	return infos
 }
 
-// rate is how many lines may come at once, and how long one more takes after that.
+// rate is how many lines may follow each other at once, and how long one more takes after that.
 type rate struct {
 	burst int
 	every time.Duration
 }
 
-// The rates. Whoever looks for a fault, or bans clients by their warnings, gets each one; an office behind
-// one address, or a device that connects every two seconds, has all its sessions logged. A flood writes some
-// 15 kB a second at most, in the end.
+// The rates. They are high enough to find a fault and to ban clients by their warnings: the log has all
+// sessions of an office behind one address, or of a device that connects every two seconds. A flood writes at
+// most some 15 kB a second.
 var (
 	ofOne = [classes]rate{infos: {500, time.Second}, warnings: {200, 2 * time.Second}}
 	ofAll = [classes]rate{infos: {5000, 20 * time.Millisecond}, warnings: {5000, 100 * time.Millisecond}}
@@ -42,19 +42,19 @@ const (
 	// maxPeers is how many peers have budgets of their own at the same time, some 200 bytes each. Further
 	// ones have only that of all.
 	maxPeers = 4096
-	// sweepTime is how often peers are looked for that need none any more.
+	// sweepTime is how often idle peers are removed.
 	sweepTime = 10 * time.Second
 	// maxReported is how many peers a report names.
 	maxReported = 10
 )
 
-// budget is how many lines may still come.
+// budget is how many lines may still pass.
 type budget struct {
 	spent int       // of the rate's burst, at the time since
 	since time.Time // zero: nothing is spent
 }
 
-// take takes a line out of the budget; false: it is empty.
+// take uses one line of the budget; false: it is empty.
 func (b *budget) take(r rate, now time.Time) bool {
 	b.refill(r, now)
 	if b.spent >= r.burst {
@@ -64,7 +64,7 @@ func (b *budget) take(r rate, now time.Time) bool {
 	return true
 }
 
-// refill gives back what has come in the time since.
+// refill adds the lines of the time since.
 func (b *budget) refill(r rate, now time.Time) {
 	if back := int(now.Sub(b.since) / r.every); b.spent == 0 || back >= b.spent {
 		b.spent, b.since = 0, now
@@ -78,13 +78,13 @@ type lines [classes]int
 
 func (l lines) sum() int { return l[infos] + l[warnings] }
 
-// peer is what is known about the lines of one peer.
+// peer is the state of one peer.
 type peer struct {
 	budgets [classes]budget
 	leftOut lines // since the last report
 }
 
-// idle reports whether a peer is as if it had never come.
+// idle reports whether a peer has the state of a new one.
 func (p *peer) idle(now time.Time) bool {
 	for c, r := range ofOne {
 		p.budgets[c].refill(r, now)
@@ -97,7 +97,7 @@ type peers struct {
 	mu     sync.Mutex
 	all    [classes]budget
 	known  map[string]*peer
-	others peer // all that have no budgets of their own; only leftOut counts
+	others peer // all without budgets of their own; only leftOut counts
 	swept  time.Time
 }
 
@@ -148,7 +148,7 @@ type leftOut struct {
 	lines lines
 }
 
-// takeLeftOut returns what was left out, the peers with most of it first, and forgets it.
+// takeLeftOut returns and resets the numbers of omitted lines, the peers with most of them first.
 func (p *peers) takeLeftOut(now time.Time) (all []leftOut) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -106,7 +106,7 @@ func TestFollow(t *testing.T) {
 	limited := proxyForwards("stays")
 	limited[0].Limits.Sessions = 7
 	m.Follow(limited)
-	recordEverything(m, "goes") // its sessions may go on for a while
+	recordEverything(m, "goes") // its sessions may continue for a while
 	if text := scrape(t, m); strings.Contains(text, `"goes"`) {
 		t.Error("a forward that is gone still has series")
 	}

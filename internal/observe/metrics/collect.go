@@ -53,9 +53,9 @@ var catalogue = [familyCount]family{
 		[]string{"path"}},
 	pinholesOpened: {"ftpgate_pinholes_opened_total", "Pinholes that were opened.",
 		prometheus.CounterValue, []string{"forward", "path"}},
-	pinholesUsed: {"ftpgate_pinholes_used_total", "Pinholes whose connection came.",
+	pinholesUsed: {"ftpgate_pinholes_used_total", "Pinholes that were used.",
 		prometheus.CounterValue, []string{"forward", "path"}},
-	pinholesExpired: {"ftpgate_pinholes_expired_total", "Pinholes through which nobody came in time.",
+	pinholesExpired: {"ftpgate_pinholes_expired_total", "Pinholes that no peer used in time.",
 		prometheus.CounterValue, []string{"forward", "path"}},
 	serverUp: {"ftpgate_server_up", "Whether the server answered the last checks.",
 		prometheus.GaugeValue, []string{"forward"}},
@@ -108,7 +108,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	c.showCertificates(out, now)
 }
 
-// showServers sends whether servers answer, of those that were asked.
+// showServers sends which servers answer, of those that were asked.
 func (m *Metrics) showServers(out chan<- prometheus.Metric, now *forwardSet) {
 	if m.sources.Answers == nil {
 		return
@@ -125,7 +125,7 @@ func (m *Metrics) showServers(out chan<- prometheus.Metric, now *forwardSet) {
 	}
 }
 
-// put sends one value. A value that is invalid fails alone, and the handler counts it.
+// put sends one value. Only an invalid value fails, and the handler counts it.
 func (m *Metrics) put(out chan<- prometheus.Metric, family int, value float64, labels ...string) {
 	metric, err := prometheus.NewConstMetric(m.descs[family], catalogue[family].kind, value, labels...)
 	if err != nil {
@@ -204,7 +204,7 @@ func (s *forwardCollector) showRefusals() {
 
 func (s *forwardCollector) showPinholes() {
 	for by, word := range pinholePathLabels {
-		// Opened last: so it is never less than used plus expired.
+		// Opened is read last, so that it is never less than used plus expired.
 		s.count(pinholesUsed, s.pinholeEvents[pinholeUsed][by].Load(), s.zeroes, word)
 		s.count(pinholesExpired, s.pinholeEvents[pinholeExpired][by].Load(), s.zeroes, word)
 		s.count(pinholesOpened, s.pinholeEvents[pinholeOpened][by].Load(), s.zeroes, word)

@@ -127,7 +127,7 @@ func pathOf(word string) int {
 }
 
 // Refused counts a refusal, correction or cut-off. The proxy calls it, through the daemon, with the reason of
-// its refusal. A reason that New does not know counts as OtherReason.
+// its refusal. An unknown reason counts as OtherReason.
 func (m *Metrics) Refused(forward, reason string) {
 	c := m.countsOf(forward)
 	if c == nil {
@@ -153,8 +153,8 @@ func (c *forwardCounts) dialTimes() *dialHistogram {
 	if d := c.dials.Load(); d != nil {
 		return d
 	}
-	// Each forward has a vector of its own, which goes with the forward. A shared vector would keep the
-	// series of a forward that gets one more event after its removal.
+	// Each forward has a vector of its own, which is removed with it. A shared vector would keep the series
+	// of a forward that gets an event after its removal.
 	f := catalogue[dialSeconds]
 	vec := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: f.name, Help: f.help,
 		Buckets: dialBuckets()}, f.labels)
@@ -170,7 +170,7 @@ func (m *Metrics) PinholeOpened(forward, path string, took time.Duration) {
 	}
 }
 
-// PinholeUsed counts a pinhole whose connection came. The same caller calls it, once per pinhole.
+// PinholeUsed counts a pinhole whose peer connected. The same caller calls it, once per pinhole.
 func (m *Metrics) PinholeUsed(forward, path string) { m.countPinhole(forward, pinholeUsed, path) }
 
 // PinholeUnused counts a pinhole that expired before a connection came. The same caller calls it. A pinhole

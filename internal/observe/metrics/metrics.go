@@ -24,13 +24,13 @@ import (
 )
 
 const (
-	// OtherReason is the reason of a refusal whose own reason New does not know.
+	// OtherReason is the label of a refusal with an unknown reason.
 	OtherReason = "other"
 	// maxConcurrentScrapes bounds the cost of scrapers; the handler answers more with 503.
 	maxConcurrentScrapes = 4
-	// maxForwardsWithZeroes is up to how many forwards counters appear with zero before the first event, so
-	// that rate() sees that event. A forward has some sixty series: with more forwards only counters above
-	// zero appear.
+	// With up to maxForwardsWithZeroes forwards counters appear as zero before the first event, so that
+	// rate() sees that event. A forward has some sixty series: with more forwards only counters above zero
+	// appear.
 	maxForwardsWithZeroes = 100
 )
 
@@ -106,12 +106,12 @@ type forwardSet struct {
 	byName map[string]*forwardCounts
 }
 
-// forwardMetrics has the counters of a forward, and what a scrape shows with them.
+// forwardMetrics has the counters of a forward, and its labels and limits for a scrape.
 type forwardMetrics struct {
 	*forwardCounts
 	name     string
 	tracking forward.Tracking
-	limit    int // of concurrent sessions; 0: none by ftpgate
+	limit    int // of concurrent sessions; 0: ftpgate sets none
 }
 
 // New returns metrics without any forward: call Follow. Until the first reload the time of New counts as the

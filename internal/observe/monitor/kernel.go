@@ -9,7 +9,7 @@ import (
 	"ftpgate/internal/observe/flows"
 )
 
-// kernel opens the sources. The caller closes what it returns.
+// kernel opens the sources, which the caller closes.
 type kernel interface {
 	// EnableAccounting makes conntrack count bytes, and returns the sysctls that it has changed.
 	EnableAccounting() (changed []string, err error)
@@ -70,7 +70,7 @@ func (linux) OpenLog(group uint16) (segments, error) {
 	return s, nil
 }
 
-// conntrackTable is the table, and the payload of its flows.
+// conntrackTable is the table, with the payload of its flows.
 type conntrackTable struct{ *conntrack.Conn }
 
 func (conntrackTable) Payload(f netflow.Flow) (sent, received uint64) {

@@ -2,8 +2,8 @@
 // kernel's sources (the conntrack table, its events, the log of first and last segments), runs a
 // flows.Watcher on them, and polls.
 //
-// A source that the kernel does not have costs exactness, not service: the monitor logs what will be
-// missing, and goes on without it.
+// A missing source costs exactness, not service: the monitor logs what will be missing, and continues without
+// it.
 //
 // Locks: Monitor.mu is a leaf. It is held during a setsockopt(2), which does not wait.
 package monitor
@@ -25,8 +25,8 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// Monitor watches what the kernel carries. Start it, tell it the forwards, and Close it: its goroutines end
-// then.
+// Monitor watches the kernel's connections. Start it, set the forwards, and Close it, which ends its
+// goroutines.
 type Monitor struct {
 	tableName  string
 	log        *slog.Logger
@@ -44,14 +44,14 @@ type Monitor struct {
 	goroutines sync.WaitGroup
 	lost       atomic.Bool // segments were lost since the last resync
 
-	mu         sync.Mutex // guards the subscription; not held while anything waits
+	mu         sync.Mutex // guards the subscription; not held during a wait
 	needEvents needEvents
 	subscribed bool // to events of new flows
 }
 
-// needEvents is why the kernel has to send an event for each new flow.
+// needEvents says why the kernel must send an event for each new flow.
 type needEvents struct {
-	tracked bool // a forward has tracking kernel: nothing else shows its sessions
+	tracked bool // a forward has tracking kernel: only events show its sessions
 	noLog   bool // no segments are logged
 }
 
@@ -71,8 +71,8 @@ const (
 	cannotReadTable  = "cannot read the conntrack table"
 )
 
-// Start opens the kernel's sources, if the kernel carries anything, and starts to finalize sessions. It logs
-// what it cannot open.
+// Start opens the kernel's sources, if the kernel may carry connections, and starts to finalize sessions. It
+// logs what it cannot open.
 func (m *Monitor) Start(kernelCarries bool) {
 	ctx, stop := context.WithCancel(context.Background())
 	m.stop = stop
@@ -117,7 +117,7 @@ func (m *Monitor) open() (err error) {
 	return accountingErr
 }
 
-// Watcher returns the watcher to announce pinholes to, or nil if nothing can be counted. Call it after Start.
+// Watcher returns the watcher of pinholes, or nil if connections cannot be counted. Call it after Start.
 func (m *Monitor) Watcher() *flows.Watcher { return m.watcher }
 
 // SetForwards replaces the published forwards.
@@ -192,7 +192,7 @@ func (m *Monitor) receiveSegments(ctx context.Context) {
 const finalizeInterval = 100 * time.Millisecond
 
 // errorQuietTime is how long the table must have been read without an error before another error is logged.
-// Not every poll has something to ask for.
+// Not every poll asks the kernel.
 const errorQuietTime = time.Minute
 
 // poll finalizes transfers and polls the watcher until ctx is done.
@@ -231,7 +231,7 @@ func (m *Monitor) closeOnce() {
 	m.stop()
 	m.goroutines.Wait()
 	if m.watcher != nil {
-		for range 2 { // the second poll finds that a connection that was over at the first has no more bytes
+		for range 2 { // the second poll shows that a connection that was over at the first has no more bytes
 			if err := m.watcher.Poll(time.Now()); err != nil {
 				m.log.Warn(cannotReadTable, "err", err)
 			}

@@ -44,7 +44,8 @@ func TestWithoutKernel(t *testing.T) {
 	})
 }
 
-// Each source that cannot be opened is logged with what will be missing, and the monitor goes on without it.
+// Each source that cannot be opened is logged with what will be missing, and the monitor continues without
+// it.
 func TestSourcesThatCannotBeOpened(t *testing.T) {
 	for name, tt := range map[string]struct {
 		breaks      func(k *fakeKernel)

@@ -10,16 +10,16 @@ import (
 )
 
 const (
-	// connectPatience is how long the gateway waits for a data connection before it mentions that none came:
-	// TCP sends a lost SYN again after one second and after three.
+	// connectPatience is how long the gateway waits for a data connection before it reports a missing one:
+	// TCP repeats a lost SYN after one second and after three.
 	connectPatience = 3 * time.Second
-	// minWait is how long a closed pinhole must have waited for that: clients connect at once, and some give
-	// up after a second. A pinhole that a client did not mean to use is closed sooner.
+	// minWait is how long a closed pinhole must have been open for that: clients connect at once, and some
+	// give up after a second. A pinhole that a client does not intend to use is closed sooner.
 	minWait = 800 * time.Millisecond
 )
 
-// dataFault returns what went wrong with a closed data connection, as far as the gateway can see. final:
-// nothing more will be known about it.
+// dataFault returns the fault of a closed data connection, as far as the gateway can see. final: its outcome
+// is complete.
 func (r *Record) dataFault(d *data, o pinhole.Outcome, final bool) (verdict.Fault, bool) {
 	if d == nil {
 		return verdict.Fault{}, false
@@ -55,8 +55,8 @@ func (r *Record) neverConnected(d *data, o pinhole.Outcome, now time.Time) verdi
 	return f
 }
 
-// verdict returns how the session went so far: what ended it, else what failed first, unless everything went
-// well afterwards. sofar are its results.
+// verdict returns the verdict so far: the fault that ended the session, else the first one, unless everything
+// afterwards succeeded. sofar are its results.
 func (r *Record) verdict(sofar results, now time.Time) verdict.Verdict {
 	if r.fatal != nil && !(r.fatal.ExplainsNothing() && sofar.failed()) {
 		v := r.fatal.Verdict()
@@ -115,7 +115,7 @@ func (r *Record) well(sofar results) verdict.Verdict {
 		counting}
 }
 
-// awaited returns what the session waits for longer than usual.
+// awaited returns a fault for an event that is overdue.
 func (r *Record) awaited(now time.Time) (verdict.Fault, bool) {
 	if !r.ended.IsZero() {
 		return verdict.Fault{}, false
@@ -135,11 +135,11 @@ func (r *Record) awaited(now time.Time) (verdict.Fault, bool) {
 	return verdict.Fault{}, false
 }
 
-// movePatience is how long nothing may move in a data connection before the gateway mentions it.
+// movePatience is how long a data connection may be idle before the gateway reports it.
 const movePatience = 10 * time.Second
 
-// unanswered returns what the server has not answered for longer than usual: the connection or a command. A
-// client need not wait for the answer to QUIT.
+// unanswered returns the fault of a server that has not answered the connection or a command for longer than
+// usual. A client need not wait for the answer to QUIT.
 func (r *Record) unanswered(now time.Time) (verdict.Fault, bool) {
 	f := verdict.Fault{Verb: r.pendingVerb, Waited: now.Sub(r.pendingSince)}
 	switch {
@@ -157,15 +157,15 @@ func (r *Record) unanswered(now time.Time) (verdict.Fault, bool) {
 	return f, r.pending && r.transfer == nil && r.pendingVerb != "QUIT"
 }
 
-// noteUnanswered records at the end of a session that its server left the client without an answer.
+// noteUnanswered records at the end of a session that its server did not answer the client.
 func (r *Record) noteUnanswered(now time.Time) {
 	if f, waits := r.unanswered(now); waits && r.fatal == nil {
 		r.fault(f)
 	}
 }
 
-// lookAtTransfer notes whether the running transfer has moved since the last look.
-func (r *Record) lookAtTransfer(now time.Time) {
+// checkTransfer notes whether the running transfer has moved since the last check.
+func (r *Record) checkTransfer(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.transfer == nil || r.data == nil {
@@ -176,14 +176,14 @@ func (r *Record) lookAtTransfer(now time.Time) {
 	}
 }
 
-// awaitsData reports whether a pinhole is open for a transfer that is to come or waits.
+// awaitsData reports whether a pinhole is open for a transfer that waits or may follow.
 func (r *Record) awaitsData() bool {
 	d := r.data
 	return d != nil && d.closed.IsZero() && !d.declined && d.Listen.IsValid()
 }
 
-// overdue returns why the data connection for the open pinhole is not there: its peer takes longer than a
-// peer that connects does, or the far end refuses it.
+// overdue returns why the open pinhole has no data connection: its peer takes longer than usual, or the far
+// end refuses it.
 func (r *Record) overdue(now time.Time) (verdict.Fault, bool) {
 	o := r.data.outcome()
 	switch {

@@ -50,7 +50,7 @@ func failings() []failing {
 		{"somebody else came", failed(nil,
 			pinhole.Outcome{UnexpectedPeer: netip.MustParseAddr("192.168.5.77")}, "425 no"),
 			verdict.CodeClientFromElsewhere,
-			"192.168.5.77 connected to 192.168.5.2:51234, where only 192.168.5.1 may: the client's"},
+			"192.168.5.77 connected to 192.168.5.2:51234, which is reserved for 192.168.5.1: the client's"},
 		{"the server comes from elsewhere", func(r *Record) {
 			r.Opened(Data{Mode: "PORT", Active: true, Path: "kernel", From: server.Addr(), Listen: at,
 				Target: client,
@@ -60,7 +60,7 @@ func failings() []failing {
 			late(r)
 			r.TransferFinished(false, "425 no", nil)
 		}, verdict.CodeServerFromElsewhere,
-			"203.0.113.77 connected to 192.168.5.2:51234, where only 203.0.113.21 may: the server's"},
+			"203.0.113.77 connected to 192.168.5.2:51234, which is reserved for 203.0.113.21: the server's"},
 		{"the server says no", failed(nil, came, "550 no such file"), verdict.CodeServerRefusedTransfer,
 			"the server did not carry out RETR: 550 no such file"},
 		{"the server says no at once, and nobody came", func(r *Record) {
@@ -202,18 +202,18 @@ func endings() []failing {
 			hole(r, &meter{came})
 			r.TransferStarted(time.Now(), "RETR", "a")
 			r.Refuse(verdict.Fault{Code: verdict.CodeServerLeft,
-				Reason: "the server has closed the connection", Fatal: true})
+				Reason: "the server closed the connection", Fatal: true})
 			r.Ended("421 ")
-		}, verdict.CodeServerLeft, "the server has closed the connection"},
+		}, verdict.CodeServerLeft, "the server closed the connection"},
 		{"a server that leaves behind a transfer", func(r *Record) {
 			hole(r, &meter{came})
 			r.TransferStarted(time.Now(), "RETR", "a")
 			r.TransferFinished(true, "226", nil)
 			r.Fault(verdict.Fault{Code: verdict.CodeServerLeft,
-				Reason: "the server has closed the connection", Fatal: true})
+				Reason: "the server closed the connection", Fatal: true})
 			r.Ended("421 ")
 		}, verdict.CodeServerLeft,
-			"the server has closed the connection; before, 1 transfer was completed"},
+			"the server closed the connection; before, 1 transfer was completed"},
 		{"a client that waits in vain, and leaves", func(r *Record) {
 			r.Command(time.Now().Add(-12*time.Second), "CWD /tape")
 			r.Ended("")

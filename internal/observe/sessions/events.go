@@ -47,8 +47,8 @@ func (r *Record) ClientCertificate(subject string) {
 	})
 }
 
-// PassedThrough records that the session is encrypted from end to end from now on, and which passive ports
-// are open for its data.
+// PassedThrough records that the session is encrypted end to end from now on, and which passive ports are
+// open for its data.
 func (r *Record) PassedThrough(passthrough string) {
 	r.locked(func() {
 		r.passedThrough = true
@@ -57,7 +57,7 @@ func (r *Record) PassedThrough(passthrough string) {
 	})
 }
 
-// OnlyData records that the control connections are closed, and data goes on without them.
+// OnlyData records that the control connections are closed, and data connections continue without them.
 func (r *Record) OnlyData() {
 	r.locked(func() {
 		r.onlyData = true
@@ -77,7 +77,7 @@ func (r *Record) Command(at time.Time, text string) {
 	})
 }
 
-// Reply records a line of the server's reply; text holds no secret. more says that the reply goes on.
+// Reply records a line of the server's reply; text holds no secret. more: the reply continues.
 func (r *Record) Reply(at time.Time, text string, more bool) {
 	r.locked(func() {
 		r.active, r.greeted = at, true
@@ -99,7 +99,7 @@ func (r *Record) Answered(verb, reply string) {
 	})
 }
 
-// Answer records what the gateway told the client in place of the server.
+// Answer records a reply of the gateway in place of the server's.
 func (r *Record) Answer(text string) {
 	r.locked(func() {
 		r.pending = false
@@ -107,7 +107,7 @@ func (r *Record) Answer(text string) {
 	})
 }
 
-// Ask records what the gateway sent the server in place of the client's command.
+// Ask records a command of the gateway's in place of the client's.
 func (r *Record) Ask(text string) {
 	r.locked(func() { r.noteNext(KindAsk, text) })
 }
@@ -124,7 +124,7 @@ func (r *Record) Login(in bool) { r.locked(func() { r.loggedIn = in }) }
 // Type records the representation type that the client set: "A" or "I".
 func (r *Record) Type(t string) { r.locked(func() { r.typeCode = t }) }
 
-// Opened records a new pinhole; the one before it is over. asked is when the client asked for it.
+// Opened records a new pinhole, and ends the one before it. asked is when the client asked for it.
 func (r *Record) Opened(d Data, asked time.Time) {
 	r.locked(func() {
 		r.dataCount++
@@ -139,14 +139,14 @@ func (r *Record) Opened(d Data, asked time.Time) {
 	})
 }
 
-// Closed records that the last pinhole is closed: nothing can connect any more.
+// Closed records that the last pinhole is closed: no peer can connect any more.
 func (r *Record) Closed() {
 	if r == nil {
 		return
 	}
 	r.mu.Lock()
 	d := r.data
-	counted := d == nil || !d.closed.IsZero() || d.usedByTransfer // the end of its transfer says more
+	counted := d == nil || !d.closed.IsZero() || d.usedByTransfer // the end of its transfer records more
 	now := time.Now()
 	if d != nil && d.closed.IsZero() {
 		r.followPath(d, d.outcome())

@@ -28,13 +28,13 @@ type pinholeOpened struct {
 	took           time.Duration
 }
 
-// String says which peer can connect, and where that leads.
+// String says which peer can connect, and the target.
 func (o *pinholeOpened) String() string {
 	if !o.listen.IsValid() {
-		return fmt.Sprintf("the gateway connects to %s for the server and to %s for the client itself (%s)",
+		return fmt.Sprintf("the gateway connects to the server at %s and to the client at %s (%s)",
 			o.target, o.from, o.path)
 	}
-	return fmt.Sprintf("opened by the %s in %s: %s may connect to %s, leads to %s, which sees %s",
+	return fmt.Sprintf("opened by the %s in %s: %s can connect to %s; the gateway forwards to %s from %s",
 		o.path, verdict.Round(o.took), o.from, o.listen, o.target, o.sourceIP)
 }
 
@@ -53,7 +53,7 @@ func (c dataConnected) String() string {
 	case c.active:
 		who = "the server"
 	}
-	return fmt.Sprintf("%s came %s after the pinhole was opened", who, verdict.Round(c.after))
+	return fmt.Sprintf("%s connected %s after the pinhole was opened", who, verdict.Round(c.after))
 }
 
 // transferEnded is the event text of a transfer that is over.

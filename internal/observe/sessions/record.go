@@ -12,8 +12,8 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// Record records one session. A nil record keeps nothing. Its methods may be called from several goroutines;
-// none blocks.
+// Record records one session. A nil record records nothing. Its methods may be called from several
+// goroutines; none blocks.
 type Record struct {
 	log    *Log
 	number uint64
@@ -31,19 +31,19 @@ type Record struct {
 	loggedIn      bool
 	pending       bool      // a command has no reply yet
 	pendingVerb   string    // the last command's
-	pendingSince  time.Time // when it came, or the server was connected
+	pendingSince  time.Time // when it arrived, or the server was connected
 	passedThrough bool      // the gateway cannot read it
-	onlyData      bool      // its control connections are closed, and data goes on
+	onlyData      bool      // its control connections are closed, and data connections continue
 	tls           TLS
 	certificate   string      // whose certificate the client presents; "": none
 	typeCode      string      // of representation: "A" or "I"
 	data          *data       // the last pinhole; nil: none so far
 	dataCount     int         // data connections so far
 	transfer      *finalizing // the running one; nil: none
-	moved         int64       // its bytes, at the last look
-	movedAt       time.Time   // when a look last found more of them than the one before
+	moved         int64       // its bytes, at the last check
+	movedAt       time.Time   // when a check last found more of them
 	results       results
-	finalizing    []*finalizing // what is over, and not in results yet: its bytes are still counted
+	finalizing    []*finalizing // over, and not in results yet: the bytes are still counted
 	refused       int
 	serverRefused *verdict.Fault // the last command but transfers that the server refused; nil: none
 	fatal         *verdict.Fault
@@ -67,18 +67,18 @@ type Data struct {
 	Meter          Meter
 }
 
-// Meter measures a data connection. It must answer as long as anybody asks.
+// Meter measures a data connection. Its methods may be called at any time.
 type Meter interface {
 	Outcome() pinhole.Outcome
 }
 
-// data is a negotiated data connection and what became of it.
+// data is a negotiated data connection and its outcome.
 type data struct {
 	Data
 	number          int
 	opened          time.Time
 	usedByTransfer  bool      // a transfer command used it
-	declined        bool      // the server refused that command, and none has come since: nobody need connect
+	declined        bool      // the server refused that command, and none followed: no peer need connect
 	connectReported bool      // the time line says that its peer connected
 	closed          time.Time // zero: it is open
 }
@@ -99,7 +99,7 @@ func (r *Record) noteAt(at time.Time, k Kind, data int, text string) {
 	r.keep(entry{after: at.Sub(r.began), data: int32(data), kind: k, text: text})
 }
 
-// noteNext adds an event that follows at once from the last one.
+// noteNext adds an event that belongs to the last one.
 func (r *Record) noteNext(k Kind, text string) {
 	r.keep(entry{after: r.latest, kind: k, text: text})
 }
@@ -262,8 +262,7 @@ func (r *Record) noteConnected(d *data, o pinhole.Outcome) {
 		words: dataConnected{at.Sub(d.opened), d.Active, !d.Listen.IsValid()}})
 }
 
-// outcome returns what became of a data connection so far; the zero Outcome where there is none, or nobody
-// can be asked.
+// outcome returns the outcome of a data connection so far; the zero Outcome if there is none, or no meter.
 func (d *data) outcome() pinhole.Outcome {
 	if d == nil || d.Meter == nil {
 		return pinhole.Outcome{}
@@ -271,7 +270,7 @@ func (d *data) outcome() pinhole.Outcome {
 	return d.Meter.Outcome()
 }
 
-// Refuse records something that was refused or corrected.
+// Refuse records a refusal or a correction.
 func (r *Record) Refuse(f verdict.Fault) {
 	r.locked(func() {
 		r.refused++
@@ -280,7 +279,7 @@ func (r *Record) Refuse(f verdict.Fault) {
 	})
 }
 
-// Fault records something that failed, or that ended the session, without a refusal.
+// Fault records a failure, or the end of the session, without a refusal.
 func (r *Record) Fault(f verdict.Fault) {
 	r.locked(func() { r.fault(f) })
 }
@@ -301,12 +300,12 @@ func (r *Record) fault(f verdict.Fault) {
 	}
 }
 
-// killed reports whether an operator ended the session. What fails from then on, fails because of that.
+// killed reports whether an operator ended the session. Later failures are a consequence.
 func (r *Record) killed() bool { return r.fatal != nil && r.fatal.Code == verdict.CodeKilled }
 
 // Ended records the end of the session; lastLine is the last line that the gateway sent the client, if any.
-// It returns the session as it ended. settled reports whether that says everything; else, and for a session
-// that the kernel tracks, Hooks.Settled gets the session once it does.
+// It returns the session at its end. settled reports whether that is final; else, and for a session that the
+// kernel tracks, Hooks.Settled gets the final session.
 func (r *Record) Ended(lastLine string) (ended Session, settled bool) {
 	if r == nil {
 		return Session{}, true
@@ -335,12 +334,12 @@ func (r *Record) Ended(lastLine string) (ended Session, settled bool) {
 	return ended, settled
 }
 
-// settled reports whether the verdict of a session that has ended changes no more.
+// settled reports whether the verdict of an ended session is final.
 func (r *Record) settled() bool {
 	return len(r.finalizing) == 0 || r.killed() || r.fatal != nil && !r.fatal.ExplainsNothing()
 }
 
-// whyEnded returns why a transfer failed that the end of its session cut off.
+// whyEnded returns why a transfer failed that the end of its session interrupted.
 func (r *Record) whyEnded() *verdict.Fault {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -9,11 +9,11 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// results sum up what went well in a session and what did not.
+// results sum up the successes and failures of a session.
 type results struct {
 	totals Totals
-	// The first fault since a transfer was completed that clients do not get along without, else the last
-	// fault; nil: none. An end of the session is not among them.
+	// The first serious fault since the last complete transfer, else the last fault; nil: none. Ends of the
+	// session do not count.
 	first *verdict.Fault
 	// the last one of another kind after it; nil: none
 	later          *verdict.Fault
@@ -21,7 +21,7 @@ type results struct {
 	counting       bool // the bytes of a transfer are still counted
 }
 
-// fault adds something that failed.
+// fault adds a failure.
 func (s *results) fault(f *verdict.Fault) {
 	switch {
 	case s.first == nil, s.completedSince > 0, s.first.Minor():
@@ -31,12 +31,12 @@ func (s *results) fault(f *verdict.Fault) {
 	}
 }
 
-// failed reports whether the session did not get over something that failed.
+// failed reports whether the session did not recover from a failure.
 func (s *results) failed() bool {
 	return s.first != nil && !s.first.Minor() && s.completedSince == 0
 }
 
-// result is what became of a data connection, or of the transfer over it.
+// result is the outcome of a data connection, or of the transfer over it.
 type result struct {
 	totals Totals
 	fault  *verdict.Fault // nil: nothing failed
@@ -51,7 +51,7 @@ func (s *results) add(one result) {
 	}
 }
 
-// resultsSoFar returns the results with what is over and still counted, as it looks now.
+// resultsSoFar returns the results, with those still being counted in their present state.
 func (r *Record) resultsSoFar() results {
 	sofar := r.results
 	for _, s := range r.finalizing {
@@ -69,8 +69,8 @@ func (r *Record) resultsSoFar() results {
 	return sofar
 }
 
-// resultOf returns what became of a data connection, and of its transfer if it had one. final: nothing more
-// will be known about it.
+// resultOf returns the result of a data connection, and of its transfer if it had one. final: its outcome is
+// complete.
 func (r *Record) resultOf(s *finalizing, o pinhole.Outcome, final bool) result {
 	if !s.hasTransfer {
 		f, failed := r.dataFault(s.data, o, final)
@@ -114,7 +114,7 @@ func (r *Record) finalize(s *finalizing, o pinhole.Outcome) (failed bool) {
 	return one.fault != nil
 }
 
-// finalizeTransfer fills in how a transfer went, and adds it to the time line.
+// finalizeTransfer fills in the result of a transfer, and adds it to the time line.
 func (r *Record) finalizeTransfer(t *Transfer, o pinhole.Outcome, one result) {
 	t.measure(o, t.Ended)
 	if t.Complete = one.fault == nil; t.Complete {
@@ -127,9 +127,9 @@ func (r *Record) finalizeTransfer(t *Transfer, o pinhole.Outcome, one result) {
 		words: transferEnded{t.Verb, t.Complete, t.Bytes, t.Ended.Sub(t.Began)}})
 }
 
-// whyFailed returns why a transfer failed. The data path knows more than the server says, and the server says
-// more than the client was told. A server that gives a reason of its own gave up by itself: then what became
-// of the data connection is a consequence, unless the client had broken that before.
+// whyFailed returns why a transfer failed. The data path's reason takes precedence over the server's reply,
+// and that over the reply to the client. A server that gives a reason of its own gave up by itself: the end
+// of the data connection is then a consequence, unless the client had broken it before.
 func (r *Record) whyFailed(s *finalizing, o pinhole.Outcome, final bool) verdict.Fault {
 	aborted := s.why != nil && s.why.Code == verdict.CodeAborted // and that broke the data connection
 	serverSays := verdict.GivesReason(s.reply) && (!s.brokeBefore || o.ServerReset)
@@ -148,7 +148,7 @@ func (r *Record) whyFailed(s *finalizing, o pinhole.Outcome, final bool) verdict
 		f := *s.why
 		f.Verb, f.Reason = cmp.Or(f.Verb, s.transfer.Verb), cmp.Or(f.Reason, s.reply)
 		return f
-	case s.transfer.Complete: // so the server says
+	case s.transfer.Complete: // by the server's reply
 		f := verdict.Fault{Code: verdict.CodeDataBroken, Verb: s.transfer.Verb,
 			Reason: "the gateway ended it"}
 		if r.fatal != nil {
@@ -160,7 +160,7 @@ func (r *Record) whyFailed(s *finalizing, o pinhole.Outcome, final bool) verdict
 	return verdict.Fault{Code: verdict.CodeServerRefusedTransfer, Verb: s.transfer.Verb, Reason: s.reply}
 }
 
-// followPath notes what carries a data connection, which is known for certain only once its peer may connect.
+// followPath notes what carries a data connection, which is certain only once its peer may connect.
 func (r *Record) followPath(d *data, o pinhole.Outcome) {
 	path := o.Path.String()
 	if o.Path != forward.DataKernel && o.Path != forward.DataRelay || path == d.Path {

@@ -156,7 +156,7 @@ func TestStalled(t *testing.T) {
 	now := time.Now()
 	r.TransferStarted(now, "RETR", "a")
 	for range 30 {
-		now = now.Add(lookInterval)
+		now = now.Add(moveInterval)
 		m.o.Down++
 		l.Finalize(now)
 	}
@@ -164,7 +164,7 @@ func TestStalled(t *testing.T) {
 		t.Errorf("while it moves: got %+v", v)
 	}
 	for range 12 {
-		now = now.Add(lookInterval)
+		now = now.Add(moveInterval)
 		l.Finalize(now)
 	}
 	const want = "so far nothing has moved over the data connection of RETR for 12 s"
@@ -198,8 +198,8 @@ func TestNamesAnotherHost(t *testing.T) {
 	r.TransferStarted(time.Now(), "RETR", "a")
 	r.TransferFinished(false, "425 no", nil)
 	v := r.Session(time.Now()).Verdict
-	const want = "the server does not take data connections at 203.0.113.21:50999: connection refused (its " +
-		"reply named 10.0.0.5; the gateway connects to no other host)"
+	const want = "the server does not accept data connections at 203.0.113.21:50999: connection refused " +
+		"(its reply named 10.0.0.5; the gateway connects to no other host)"
 	if v.Text != want {
 		t.Errorf("got %+v; want %q", v, want)
 	}

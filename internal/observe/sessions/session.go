@@ -1,11 +1,11 @@
-// Package sessions records what an operator asks about sessions: who is connected, which transfers run, what
-// happened line by line, and why something failed, in one sentence with a remedy.
+// Package sessions records what an operator asks about sessions: who is connected, which transfers run, the
+// time line, and why a session failed, in one sentence with a remedy.
 //
 // The proxy and the watcher of kernel connections record sessions here; the admin API, the metrics and the
 // transfer log read them. The package also passes an operator's kill to the session (Record.OnKill). It does
-// no I/O, and it bounds what it keeps: see Log.
+// no I/O, and bounds its memory: see Log.
 //
-// Locks: Log.mu, then Record.mu, then those that Meter.Outcome takes. Those of the forwards' sums are leaves.
+// Locks: Log.mu, then Record.mu, then those of Meter.Outcome. The locks of the forwards' sums are leaves.
 package sessions
 
 import (
@@ -22,13 +22,14 @@ type Session struct {
 	Forward  string         `json:"forward"`
 	Tracking string         `json:"tracking"` // "proxy" or "kernel"
 	Client   netip.AddrPort `json:"client"`
-	Gateway  netip.AddrPort `json:"gateway"` // the address that the client dialled
+	Gateway  netip.AddrPort `json:"gateway"` // the address that the client connected to
 	Server   netip.AddrPort `json:"server"`  // empty: not connected yet
 	User     string         `json:"user,omitempty"`
 	Since    time.Time      `json:"since"`
-	Active   time.Time      `json:"active"`         // when a line last passed, or the running transfer began
-	Ended    time.Time      `json:"ended,omitzero"` // zero: it is running
-	State    State          `json:"state"`
+	// time of the last line, or the start of the running transfer
+	Active time.Time `json:"active"`
+	Ended  time.Time `json:"ended,omitzero"` // zero: it is running
+	State  State     `json:"state"`
 	// of the last data connection: "PASV", "EPSV", "PORT" or "EPRT"; with tracking kernel, "passive" or
 	// "active"
 	Mode string `json:"mode,omitempty"`
@@ -43,8 +44,8 @@ type Session struct {
 	Verdict  verdict.Verdict `json:"verdict"`
 }
 
-// Failed reports whether something failed in a session that has ended. An end that nobody need look into,
-// such as an idle client's, is no failure by itself.
+// Failed reports whether something failed in a session that has ended. A harmless end, such as an idle
+// client's, is no failure.
 func (s Session) Failed() bool {
 	switch s.Verdict.Code {
 	case verdict.CodeFine, verdict.CodeServerRefusedCommand:
@@ -66,7 +67,7 @@ const (
 	StateIdle       State = "idle"
 	StateCommand    State = "command" // the server has not replied yet
 	StateTransfer   State = "transfer"
-	StateThrough    State = "passthrough" // encrypted from end to end: the gateway cannot read it
+	StateThrough    State = "passthrough" // encrypted end to end: the gateway cannot read it
 	StateData       State = "data"        // the control connections are closed, a data connection is open
 	StateEnded      State = "ended"
 )
@@ -104,7 +105,7 @@ type Transfer struct {
 	Path  string    `json:"path,omitempty"` // as in Session
 	TLS   TLS       `json:"tls,omitzero"`   // of the data connection
 	Began time.Time `json:"began"`
-	// when the data connection was established, or its first packet came
+	// when the data connection was established, or its first packet arrived
 	Connected time.Time `json:"connected,omitzero"`
 	Ended     time.Time `json:"ended,omitzero"`    // zero: it is running
 	Bytes     int64     `json:"bytes"`             // so far; in the direction of the transfer
@@ -114,7 +115,7 @@ type Transfer struct {
 	number    int       // of its data connection
 }
 
-// Direction is the way that the data of a transfer takes.
+// Direction is the direction of a transfer's data.
 type Direction string
 
 // The directions.
@@ -128,7 +129,7 @@ const (
 type Event struct {
 	At   time.Time `json:"at"`
 	Kind Kind      `json:"kind"`
-	// the number of the data connection that it is about, from 1; 0: none
+	// the number of its data connection, from 1; 0: none
 	Data int    `json:"data,omitempty"`
 	Text string `json:"text"`
 }
@@ -147,7 +148,7 @@ const (
 	KindPinhole // opened, used, closed
 	KindData    // a data connection is established, or over
 	KindTransfer
-	KindFault   // something was refused, corrected, or failed
+	KindFault   // a refusal, a correction, or a failure
 	KindOmitted // events that were dropped because there were too many
 	kinds
 )

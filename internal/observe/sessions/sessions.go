@@ -16,10 +16,10 @@ import (
 )
 
 const (
-	// keptEnded is the number of sessions that are kept after their end.
+	// keptEnded is how many ended sessions are kept.
 	keptEnded = 1000
-	// keptRejected is the number of sessions that are kept after the gateway rejected them: a flood of
-	// rejected clients must not push the others out.
+	// keptRejected is how many rejected sessions are kept: a flood of rejected clients must not displace the
+	// others.
 	keptRejected = 200
 	// finalizeTimeout is how long after the end of a transfer, or its last byte, more bytes may still be
 	// counted.
@@ -35,27 +35,27 @@ type Log struct {
 	run    string // the first part of identifiers, for this run of the program
 	events atomic.Int64
 
-	mu         sync.Mutex
-	last       uint64
-	running    map[uint64]*Record
-	ended      ring
-	rejected   ring
-	finalizing []*finalizing
-	unsettled  []*Record // ended sessions for Hooks.Settled
-	looked     time.Time // when Finalize last looked at what moves
+	mu           sync.Mutex
+	last         uint64
+	running      map[uint64]*Record
+	ended        ring
+	rejected     ring
+	finalizing   []*finalizing
+	unsettled    []*Record // ended sessions for Hooks.Settled
+	movesChecked time.Time // when Finalize last checked which transfers move
 }
 
-// Hooks are called with what happens to sessions; each may be nil. They must not block, and must not call the
+// Hooks are called with the events of sessions; each may be nil. They must not block, and must not call the
 // session log.
 type Hooks struct {
 	Began   func(forward string, tracking forward.Tracking)
 	Dialled func(forward string, took time.Duration)       // the connection to the server is established
 	Opened  func(forward, path string, took time.Duration) // a pinhole is open
-	Used    func(forward, path string)                     // the connection for a pinhole came
-	Unused  func(forward, path string)                     // a pinhole was closed before one came
+	Used    func(forward, path string)                     // the peer of a pinhole connected
+	Unused  func(forward, path string)                     // a pinhole was closed before its peer connected
 	// once, when a transfer is over and its bytes are counted
 	Finished func(Transfer)
-	// a data connection failed that no transfer had used
+	// a data connection failed before a transfer used it
 	DataFailed func(forward, path string)
 	// an ended session whose verdict was not known at its end is settled, or one that the kernel tracks
 	Settled func(Session)
@@ -76,12 +76,12 @@ func New(began time.Time) *Log {
 // epoch is the start of the milliseconds in identifiers: 2026-01-01.
 const epoch = 1767225600_000
 
-// Start is what is known when a session begins.
+// Start is the data of a session at its begin.
 type Start struct {
 	Forward  string
 	Tracking forward.Tracking
 	Client   netip.AddrPort
-	Gateway  netip.AddrPort // what the client dialled
+	Gateway  netip.AddrPort // the address that the client connected to
 	// the client begins with a TLS handshake, and the server's greeting waits for it
 	ClientTLS bool
 	Passive   forward.PortRange // the range for the ports of its data connections
@@ -229,7 +229,7 @@ func (l *Log) Find(id string) *Record {
 	return nil
 }
 
-// finalizing is a data connection, and mostly a transfer, that is over but for what has come through.
+// finalizing is a data connection, mostly with a transfer, that is over except for its final byte counts.
 type finalizing struct {
 	record      *Record
 	data        *data          // nil: the transfer had none
@@ -237,8 +237,8 @@ type finalizing struct {
 	transfer    Transfer       // also while it is running
 	reply       string         // the final reply of the server
 	why         *verdict.Fault // the known reason of a failure
-	brokeBefore bool           // the data connection had failed when that reply came
-	moved       int64          // bytes, at the last look
+	brokeBefore bool           // the data connection had failed before that reply
+	moved       int64          // bytes, at the last check
 	until       time.Time
 }
 
@@ -272,7 +272,7 @@ func (l *Log) Finalize(now time.Time) {
 	l.finalizing = append(waiting, l.finalizing...)
 	l.mu.Unlock()
 	l.reportSettled(now)
-	l.lookAtTransfers(now)
+	l.checkTransfers(now)
 }
 
 // reportSettled calls Hooks.Settled for the sessions that are settled by now.
@@ -294,19 +294,19 @@ func (l *Log) reportSettled(now time.Time) {
 	}
 }
 
-// lookInterval is how often Finalize looks which transfers have moved.
-const lookInterval = time.Second
+// moveInterval is how often Finalize checks which transfers have moved.
+const moveInterval = time.Second
 
-// lookAtTransfers notes which running transfers have moved since the last look.
-func (l *Log) lookAtTransfers(now time.Time) {
+// checkTransfers notes which running transfers have moved since the last check.
+func (l *Log) checkTransfers(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now.Sub(l.looked) < lookInterval {
+	if now.Sub(l.movesChecked) < moveInterval {
 		return
 	}
-	l.looked = now
+	l.movesChecked = now
 	for _, r := range l.running {
-		r.lookAtTransfer(now)
+		r.checkTransfer(now)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 // ForwardStats sums up a forward since the start.
 type ForwardStats struct {
 	Sessions int64 // all that began, rejected ones included
-	Refused  int64 // what was refused, corrected, or failed
+	Refused  int64 // refusals, corrections and failures
 	Totals
 }
 

@@ -7,10 +7,10 @@ import (
 )
 
 // A time line keeps the first and the last events of a session: a session may run thousands of transfers, and
-// what lies between says little.
+// the events in between are of little use.
 const (
 	keptFirst = 24
-	// keptLogin is how many there is room for from the start: a session that has logged in has seven.
+	// keptLogin is the initial capacity: a session after its login has seven events.
 	keptLogin = 8
 	keptLast  = 104
 	// keptTight replaces keptLast while all sessions together have more than maxEvents.
@@ -27,7 +27,7 @@ type entry struct {
 	data  int32
 	kind  Kind
 	text  string
-	words fmt.Stringer // replaces text, and is formatted only when somebody asks; nil: text counts
+	words fmt.Stringer // replaces text, and is formatted only on request; nil: text counts
 }
 
 // timeline holds the events of a session, the oldest first.
@@ -38,8 +38,8 @@ type timeline struct {
 	omitted int
 }
 
-// add keeps an event; a full time line drops an old one for it. It returns by how many events the time line
-// grew.
+// add keeps an event; a full time line drops an old one for it. It returns how many events the time line has
+// more.
 func (t *timeline) add(e entry, tight bool) int {
 	if len(e.text) > maxText {
 		e.text = e.text[:maxText] + "..."

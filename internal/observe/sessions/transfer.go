@@ -12,8 +12,8 @@ func (r *Record) describe(t *Transfer) {
 	t.Client, t.Server, t.Certificate = r.start.Client.Addr(), r.server, r.certificate
 }
 
-// inDirection drops what went against the direction of a transfer: FTP sends no data there, and the kernel
-// counts packets. If the gateway could not read the command, the data tells the direction.
+// inDirection drops the bytes against the direction of a transfer: FTP sends no data there, and the kernel
+// counts packets. If the gateway could not read the command, the data shows the direction.
 func (t *Transfer) inDirection(o pinhole.Outcome) pinhole.Outcome {
 	if t.Direction == Unknown && o.Up != o.Down {
 		t.Direction = Download
@@ -30,7 +30,7 @@ func (t *Transfer) inDirection(o pinhole.Outcome) pinhole.Outcome {
 	return o
 }
 
-// measure fills in what a transfer has carried.
+// measure fills in the bytes of a transfer.
 func (t *Transfer) measure(o pinhole.Outcome, now time.Time) {
 	t.Connected = o.Connected
 	if now.Before(t.Connected) { // it was reported later

@@ -1,8 +1,7 @@
 // Package admin is the admin API of a running ftpgate, and its client: HTTP with JSON on a unix socket, and
 // on TCP if configured. docs/api.md is its reference.
 //
-// It decides nothing: a Source has the answers and carries out the requests. It never serves beyond the
-// loopback without a token.
+// A Source has the answers and carries out the requests. It never serves beyond the loopback without a token.
 package admin
 
 import (
@@ -15,17 +14,17 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// Source is what the server needs of the daemon. Several goroutines call its methods.
+// Source is the server's access to the daemon. Several goroutines call its methods.
 type Source interface {
 	// Status returns the state of the daemon.
 	Status() Status
 	// Sessions yields the running sessions, or those that have ended, in the order in which they began. They
-	// are those of the moment of the call: it also yields one that ends meanwhile.
+	// are those at the time of the call: it also yields one that ends meanwhile.
 	Sessions(ended bool) iter.Seq[sessions.Session]
-	// Explain returns a session with its time line; false: it does not know the session, or no longer.
+	// Explain returns a session with its time line; false: the session is unknown, or no longer kept.
 	Explain(id string) (sessions.Explained, bool)
 	// Kill ends a session. The error is ErrNoSession if there is none, and ErrNotNow if it cannot be ended,
-	// such as one that has ended.
+	// for example because it has ended.
 	Kill(id string) error
 	// Reload reads the configuration again, and returns when it is in effect. The error is ErrFile if the
 	// file is unsound, and ErrNotNow if there is no file.
@@ -39,8 +38,8 @@ var (
 	ErrFile      = errors.New("the file is invalid, and nothing has changed")
 )
 
-// Error is the answer to a request that the server does not carry out. A Source may return one, to say what
-// to do; its Kind is then one of the above, or nil.
+// Error is the answer to a request that the server does not carry out. A Source may return one, to give a
+// remedy; its Kind is then one of the above, or nil.
 type Error struct {
 	Text   string `json:"error"`            // a sentence; for an invalid file one line for each fault
 	Remedy string `json:"remedy,omitempty"` // what to do, another sentence; empty: unknown

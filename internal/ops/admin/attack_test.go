@@ -188,7 +188,7 @@ func TestBrowsers(t *testing.T) {
 	for _, host := range []string{"evil.example", "evil.example:" + port, "192.0.2.1",
 		"localhost.evil.example", "127.0.0.1.evil.example", "[2001:db8::1]:80", ""} {
 		wantRefused(t, "tcp", s.tcp(), "GET /v1/sessions HTTP/1.1\r\nHost: "+host+"\r\n\r\n",
-			http.StatusForbidden, "no loopback address")
+			http.StatusForbidden, "not a loopback address")
 	}
 	for _, host := range []string{"localhost", "LocalHost:" + port, "127.0.0.1", "127.0.0.1:" + port,
 		"[::1]:" + port, "[::1]"} {
@@ -263,7 +263,7 @@ func TestBodies(t *testing.T) {
 		"POST /v1/reload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n100000\r\n" + huge +
 			"\r\n0\r\n\r\n",
 	} {
-		wantRefused(t, "unix", s.socket, request, http.StatusRequestEntityTooLarge, "none is wanted")
+		wantRefused(t, "unix", s.socket, request, http.StatusRequestEntityTooLarge, "none is allowed")
 	}
 }
 

@@ -25,7 +25,7 @@ const (
 	maxError = 1 << 20
 )
 
-// The errors of a Client that reaches no daemon.
+// The errors of a Client that cannot reach a daemon.
 var (
 	ErrNotRunning   = errors.New("ftpgate is not running here") // nothing answers
 	ErrNoPermission = errors.New("no permission")               // the caller may not use the socket
@@ -37,7 +37,7 @@ type Client struct {
 	base   string // of URLs
 	token  string
 	http   http.Client
-	slow   http.Client // for requests that take their time
+	slow   http.Client // for slow requests
 }
 
 // NewClient returns a client for the socket at a path, or for "http://ADDR:PORT". It sends the token, unless
@@ -61,7 +61,7 @@ func NewClient(target, token string) *Client {
 	return c
 }
 
-// Close closes the connections that wait for another request.
+// Close closes the idle connections.
 func (c *Client) Close() {
 	c.http.CloseIdleConnections()
 	c.slow.CloseIdleConnections()
@@ -73,7 +73,7 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return s, c.get(ctx, statusPath, &s)
 }
 
-// StatusJSON copies the answer to Status to w as it comes.
+// StatusJSON copies the answer to Status to w as it arrives.
 func (c *Client) StatusJSON(ctx context.Context, w io.Writer) error {
 	return c.copy(ctx, statusPath, w)
 }
@@ -119,7 +119,7 @@ func openList(d *json.Decoder) error {
 	return nil
 }
 
-// SessionsJSON copies the answer to Sessions to w as it comes.
+// SessionsJSON copies the answer to Sessions to w as it arrives.
 func (c *Client) SessionsJSON(ctx context.Context, f Filter, w io.Writer) error {
 	return c.copy(ctx, f.path(), w)
 }
@@ -130,7 +130,7 @@ func (c *Client) Explain(ctx context.Context, id string) (sessions.Explained, er
 	return e, c.get(ctx, pathOf(id), &e)
 }
 
-// ExplainJSON copies the answer to Explain to w as it comes.
+// ExplainJSON copies the answer to Explain to w as it arrives.
 func (c *Client) ExplainJSON(ctx context.Context, id string, w io.Writer) error {
 	return c.copy(ctx, pathOf(id), w)
 }
@@ -166,7 +166,7 @@ func (c *Client) copy(ctx context.Context, path string, w io.Writer) error {
 	}
 	defer body.Close()
 	_, err = io.Copy(w, body)
-	return err // io.ErrUnexpectedEOF if the answer breaks off
+	return err // io.ErrUnexpectedEOF if the answer is incomplete
 }
 
 func (c *Client) do(ctx context.Context, with *http.Client, method, path string) error {
@@ -177,7 +177,7 @@ func (c *Client) do(ctx context.Context, with *http.Client, method, path string)
 	return body.Close()
 }
 
-// request returns the body of a good answer; the caller closes it.
+// request returns the body of a successful answer; the caller closes it.
 func (c *Client) request(ctx context.Context, with *http.Client, method, path string) (io.ReadCloser, error) {
 	r, err := http.NewRequestWithContext(ctx, method, c.base+path, nil)
 	if err != nil {
@@ -206,7 +206,7 @@ func (c *Client) request(ctx context.Context, with *http.Client, method, path st
 	return nil, e
 }
 
-// connectError says why there is no answer.
+// connectError explains why there is no answer.
 func (c *Client) connectError(ctx context.Context, err error) error {
 	slow, isNet := errors.AsType[net.Error](err)
 	switch {
@@ -225,7 +225,7 @@ func (c *Client) connectError(ctx context.Context, err error) error {
 	return fmt.Errorf("ask %s: %w", c.target, err)
 }
 
-// brokenAnswer says that the answer ended too early, or was no answer of ftpgate's.
+// brokenAnswer returns the error for an answer that is incomplete, or not ftpgate's.
 func (c *Client) brokenAnswer(err error) error {
 	return fmt.Errorf("the answer of %s breaks off: %w", c.target, err)
 }

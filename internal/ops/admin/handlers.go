@@ -116,7 +116,7 @@ func (h *handlers) kill(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// sessionID matches a possible session identifier: the source is not asked for others.
+// sessionID matches a possible session identifier: others are not looked up.
 var sessionID = regexp.MustCompile(`^[0-9a-zA-Z-]{1,40}$`)
 
 func noSession(id string) *Error {
@@ -150,7 +150,7 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	_ = e.Encode(value) // an error: the client is gone
+	_ = e.Encode(value) // an error: the client has disconnected
 }
 
 func writeError(w http.ResponseWriter, e *Error) { writeJSON(w, e.status, e) }

@@ -16,14 +16,14 @@ import (
 
 // The limits of a connection: a slow client must not block others for longer.
 const (
-	readTime    = 5 * time.Second // of a whole request: it has next to no body
+	readTime    = 5 * time.Second // of a whole request, which has almost no body
 	writeTime   = time.Minute     // of an answer: 10,000 sessions are some 6 MB
 	idleTime    = 2 * time.Minute // longer than any scraper's interval
-	stopTime    = 2 * time.Second // for answers that are under way at the stop
+	stopTime    = 2 * time.Second // for answers under way at the stop
 	maxHeader   = 8 << 10
 	maxBody     = 4 << 10
 	connections = 64 // at once, at the socket and at the TCP port each: people and scrapers
-	// of those at the TCP port, from one address, before their first request is let in
+	// of those at the TCP port, from one address, before their first authorized request
 	strangers = 8
 	slowTime  = time.Second // for the answer to a wrong token
 )
@@ -51,10 +51,10 @@ type times struct{ read, write, slow time.Duration }
 type endpoint struct {
 	net.Listener
 	loopback bool       // of TCP: the Host of requests must be one, too
-	token    *tokenHash // nil: none is asked for
+	token    *tokenHash // nil: none is required
 }
 
-// Listen opens what the options name. The error tells an operator what is in the way, and what to do.
+// Listen opens the sockets that the options name. The error names the obstacle and the remedy.
 func Listen(o Options) (*Server, error) {
 	s := &Server{times: times{readTime, writeTime, slowTime}}
 	if o.Listen.Port != 0 {
@@ -109,8 +109,8 @@ func (s *Server) Close() error {
 	return errors.Join(errs...)
 }
 
-// Serve answers requests until ctx is done; then it closes everything and returns nil. Metrics answers
-// GET /metrics; nil: there is no such path.
+// Serve answers requests until ctx is done; then it closes everything and returns nil. Metrics answers GET
+// /metrics; nil: 404.
 func (s *Server) Serve(ctx context.Context, source Source, metrics http.Handler, log *slog.Logger) error {
 	s.log = log
 	failed := make(chan error, len(s.endpoints))
@@ -135,13 +135,13 @@ func (s *Server) Serve(ctx context.Context, source Source, metrics http.Handler,
 		}
 	}
 	wg.Wait()
-	s.Close() // for what Shutdown leaves: the socket's name must go in any case
+	s.Close() // Shutdown may leave the socket's name, which must be removed
 	return err
 }
 
 func (s *Server) serverOf(ctx context.Context, d *endpoint, h *handlers, metrics http.Handler) *http.Server {
 	return &http.Server{
-		Handler:        &guard{endpoint: d, next: h.routes(metrics), log: s.log, slow: s.times.slow},
+		Handler:        &accessCheck{endpoint: d, next: h.routes(metrics), log: s.log, slow: s.times.slow},
 		BaseContext:    func(net.Listener) context.Context { return ctx },
 		ConnContext:    withPeer,
 		ReadTimeout:    s.times.read,
@@ -158,7 +158,7 @@ func (s *Server) serverOf(ctx context.Context, d *endpoint, h *handlers, metrics
 // connKey is the key of the connection in a request's context.
 type connKey struct{}
 
-// withPeer records which connection a request comes over.
+// withPeer records the connection of a request.
 func withPeer(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, c)
 }
@@ -172,7 +172,7 @@ func peerOf(ctx context.Context) net.Addr {
 	return c.RemoteAddr()
 }
 
-// letIn says that the client of a request may use the API: its connection is no stranger's any more.
+// letIn notes that the client of a request may use the API: its connection no longer counts as a stranger's.
 func letIn(ctx context.Context) {
 	if c, ok := ctx.Value(connKey{}).(*strangerConn); ok {
 		c.known()

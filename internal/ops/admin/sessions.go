@@ -55,7 +55,7 @@ var states = []string{
 	string(sessions.StateData), string(sessions.StateEnded),
 }
 
-// parseFilter reads what Filter.path writes. What it does not know is an error: a filter that has no effect
+// parseFilter reads what Filter.path writes. Unknown parameters are an error: a filter without effect
 // misleads.
 func parseFilter(query string) (Filter, error) {
 	values, err := url.ParseQuery(query)
@@ -102,7 +102,7 @@ func (f Filter) matches(s *sessions.Session) bool {
 // selectSessions yields the sessions that the filter selects, in the order in which they began.
 func selectSessions(source Source, f Filter) iter.Seq[sessions.Session] {
 	return func(yield func(sessions.Session) bool) {
-		running := source.Sessions(false) // first, or one that ends now is in neither list
+		running := source.Sessions(false) // first, or a session that ends now is in neither list
 		var ended []sessions.Session
 		known := map[string]bool{}
 		if f.Ended {
@@ -140,7 +140,7 @@ func (h *handlers) sessions(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		return
 	}
-	_ = writeSessions(w, selectSessions(h.source, f)) // an error: the client is gone
+	_ = writeSessions(w, selectSessions(h.source, f)) // an error: the client has disconnected
 }
 
 // pieceSize is how much of a list is in memory at once, in bytes.
@@ -162,7 +162,7 @@ func writeSessions(w io.Writer, list iter.Seq[sessions.Session]) error {
 		}
 		out.WriteString(between)
 		if _, err := out.Write(bytes.TrimSuffix(line.Bytes(), []byte("\n"))); err != nil {
-			return err // nobody reads on
+			return err // the client has disconnected
 		}
 		between = ",\n"
 	}

@@ -87,8 +87,8 @@ func lock(path string) (unlock func(), err error) {
 	}
 }
 
-// bind creates the socket. Nobody else can connect before its mode is set: the kernel gives the file the
-// mode that the unbound socket has, less the umask (net/unix/af_unix.c, unix_bind_bsd).
+// bind creates the socket. No other user can connect before its mode is set: the kernel gives the file the
+// mode of the unbound socket, less the umask (net/unix/af_unix.c, unix_bind_bsd).
 func bind(path string) (*net.UnixListener, error) {
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var failed error
@@ -105,7 +105,7 @@ func bind(path string) (*net.UnixListener, error) {
 }
 
 // setGroup gives the socket to its group, with mode 0660. If that fails, root leaves it to its own group; an
-// ordinary user keeps mode 0600, because everybody may be in its group.
+// ordinary user keeps mode 0600, because its group may contain all users.
 func setGroup(o Options) error {
 	if o.Group == "" {
 		return nil
@@ -175,7 +175,7 @@ func removeStale(path string) error {
 func sameFile(a, b os.FileInfo) bool { return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) }
 
 // Close removes the socket's name, unless it belongs to another daemon by now, and stops listening. In this
-// order: while this socket listens, nobody takes the name for a dead daemon's.
+// order: while this socket listens, no other daemon takes the name for a dead daemon's.
 func (s *socket) Close() error {
 	var err error
 	if now, gone := os.Lstat(s.path); gone == nil && s.created != nil && sameFile(now, s.created) {

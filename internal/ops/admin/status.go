@@ -17,8 +17,8 @@ type Status struct {
 	Forwards     []Forward     `json:"forwards"`        // in the order of the file
 	Certificates []Certificate `json:"certificates"`
 	Reload       *Reload       `json:"last_reload"` // null: none so far
-	Conntrack    *Conntrack    `json:"conntrack"`   // null: the kernel does not say
-	Warnings     []string      `json:"warnings"`    // what an operator should know beside the forwards
+	Conntrack    *Conntrack    `json:"conntrack"`   // null: unknown
+	Warnings     []string      `json:"warnings"`    // not about a forward
 }
 
 // Forward is the state of a forward.
@@ -29,25 +29,25 @@ type Forward struct {
 	Addresses []netip.Addr `json:"addresses"` // of the server, now
 	Tracking  string       `json:"tracking"`  // "proxy", "kernel" or "none"
 	DataPath  string       `json:"data_path"` // "kernel" or "relay"
-	FTPS      string       `json:"ftps"`      // how the forward handles it, in one or two words
+	FTPS      string       `json:"ftps"`      // the forward's mode, in one or two words
 	FTPSWhy   string       `json:"ftps_why,omitempty"`
 	Sessions  int          `json:"sessions"`       // that run
-	Total     int64        `json:"sessions_total"` // since the start, those that run among them
-	Transfers int64        `json:"transfers"`      // that were completed since the start
+	Total     int64        `json:"sessions_total"` // since the start, running ones included
+	Transfers int64        `json:"transfers"`      // completed since the start
 	Failed    int64        `json:"failed"`
 	Up        int64        `json:"bytes_up"` // from clients to the server, of files and listings
 	Down      int64        `json:"bytes_down"`
-	Clients   int          `json:"clients"` // addresses that have a session now
+	Clients   int          `json:"clients"` // addresses with a session now
 	Refused   int64        `json:"refused"` // clients, commands and data connections, since the start
 	Problem   string       `json:"problem,omitempty"`
 	Health    *Health      `json:"health"` // of the server; null: it was not asked
 }
 
-// Health is whether a server answers, as the checks of package health find it.
+// Health is whether a server answers, by the checks of package health.
 type Health struct {
 	Answers bool      `json:"answers"`
-	Since   time.Time `json:"since"`            // since when the checks have found that
-	Checked time.Time `json:"checked"`          // when the last one ended
+	Since   time.Time `json:"since"`            // the first check with this result
+	Checked time.Time `json:"checked"`          // the end of the last check
 	Why     string    `json:"why,omitempty"`    // why it does not answer, in a sentence
 	Remedy  string    `json:"remedy,omitempty"` // what to do
 }
@@ -58,7 +58,7 @@ type Certificate struct {
 	File     string    `json:"file"`
 	Subject  string    `json:"subject"`
 	Expires  time.Time `json:"expires"`
-	DaysLeft int       `json:"days_left"` // below zero: since so many days it has expired
+	DaysLeft int       `json:"days_left"` // below zero: days since it expired
 	Warning  string    `json:"warning,omitempty"`
 }
 
@@ -69,7 +69,7 @@ type Reload struct {
 	Error string    `json:"error,omitempty"`
 }
 
-// Conntrack is how full the kernel's connection tracking table is, in entries.
+// Conntrack is the fill level of the kernel's connection tracking table, in entries.
 type Conntrack struct {
 	Count int64 `json:"count"`
 	Max   int64 `json:"max"`

@@ -8,8 +8,8 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// limitStrangers returns a listener that closes the connections of an address that has so many already over
-// which no request was let in yet: somebody who connects and says nothing leaves room for others.
+// limitStrangers returns a listener that closes a new connection of an address with too many connections
+// without an authorized request: an idle client leaves room for others.
 func limitStrangers(l net.Listener, most int) net.Listener {
 	return &strangerListener{Listener: l, most: most, strangers: map[netip.Prefix]int{}}
 }

@@ -18,7 +18,8 @@ import (
 // refusal does not.
 func TestWrongTokenSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := &guard{endpoint: &endpoint{token: hashToken(goodToken)}, log: slog.New(slog.DiscardHandler),
+		g := &accessCheck{endpoint: &endpoint{token: hashToken(goodToken)},
+			log:  slog.New(slog.DiscardHandler),
 			slow: slowTime, next: http.NotFoundHandler()}
 		took := func(ctx context.Context, header, origin string) time.Duration {
 			r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/v1/reload", nil)

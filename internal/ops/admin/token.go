@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// minToken is the shortest token that nobody can guess, in bytes: 96 bits in base64.
+	// minToken is the shortest token that cannot be guessed, in bytes: 96 bits in base64.
 	minToken = 16
 	maxToken = 1024
 	// makeTokenCommand is how an operator makes a token.
@@ -41,9 +41,9 @@ func ReadToken(file string) (string, error) {
 	return token, nil
 }
 
-// ReadSecret reads a regular file of at most so many bytes. Its mode must have none of the bits of others:
-// the remedy is chmod, and behind it instead, which says what to do about a secret that others could read.
-// what names the secret in errors: "token".
+// ReadSecret reads a regular file of at most so many bytes. Its mode must have no bits for others: the remedy
+// is chmod, followed by instead, the remedy for a secret that others could read. what names the secret in
+// errors: "token".
 func ReadSecret(what, file string, most int, others fs.FileMode, instead string) (
 	text string, info fs.FileInfo, err error) {
 	// O_NONBLOCK: it must not hang if the file is a pipe.
@@ -72,7 +72,7 @@ func ReadSecret(what, file string, most int, others fs.FileMode, instead string)
 	return string(content), info, nil
 }
 
-// tokenHash is what the server keeps of a token: all hashes are equally long.
+// tokenHash is the server's copy of a token: all hashes have the same length.
 type tokenHash [sha256.Size]byte
 
 func hashToken(token string) *tokenHash {
@@ -80,7 +80,7 @@ func hashToken(token string) *tokenHash {
 	return &s
 }
 
-// matches reports whether the header Authorization has the token (RFC 6750 section 2.1). Its duration says
+// matches reports whether the header Authorization has the token (RFC 6750 section 2.1). Its duration reveals
 // nothing about the token.
 func (s *tokenHash) matches(authorization string) bool {
 	scheme, token, _ := strings.Cut(authorization, " ")

@@ -1,7 +1,7 @@
 // Package status answers the admin API from the parts of a running daemon: its gateway, sessions and
 // certificates.
 //
-// It reads. What changes something (ending a session, a reload) it passes on.
+// It only reads. It passes changes (ending a session, a reload) on.
 //
 // Locks: Source.mu is a leaf. Nothing is called while it is held.
 package status
@@ -29,7 +29,8 @@ import (
 	"ftpgate/internal/ops/admin"
 )
 
-// Gateway is what is published. *gateway.Gateway implements it. Its methods must not wait for the kernel.
+// Gateway has the published forwards. *gateway.Gateway implements it. Its methods must not wait for the
+// kernel.
 type Gateway interface {
 	Forwards() []forward.Resolved
 	Installed() bool // the forwards need a table
@@ -49,7 +50,8 @@ type Source struct {
 	RequestReload func(context.Context) error // reloads the configuration, and waits until it is in effect
 	Repairs       func() repair.State         // of the table; it must not wait for the kernel
 	Health        func(forward string) health.State
-	// FilterRemedy names the filters that may refuse connections to a server, and what to do; empty: none
+	// FilterRemedy returns a remedy that names the filters that may refuse connections to a server; empty:
+	// none
 	FilterRemedy func(server string) string
 
 	mu             sync.Mutex
@@ -66,8 +68,8 @@ func (s *Source) SetKernel(usable bool, faults []finding.Finding) {
 	s.kernelUsable, s.kernelFaults = usable, slices.Clone(faults)
 }
 
-// SetReload records the result of the last reload, and the tables of the file that only a start reads and
-// that have changed since.
+// SetReload records the result of the last reload, and the changed tables of the file that only a start
+// reads.
 func (s *Source) SetReload(at time.Time, err error, waitForRestart ...string) {
 	last := &admin.Reload{At: at, OK: err == nil}
 	if err != nil {
@@ -87,7 +89,7 @@ func (s *Source) Sessions(ended bool) iter.Seq[sessions.Session] {
 }
 
 // Explain returns a session with its time line, or false if no such session is known. If a filter of the
-// gateway is what went wrong, it asks the kernel which one that is.
+// gateway is the cause, it asks the kernel which one.
 func (s *Source) Explain(id string) (sessions.Explained, bool) {
 	e, known := s.SessionLog.Explain(id)
 	if known && e.Verdict.Code == verdict.CodeGatewayFilter {
@@ -107,7 +109,7 @@ func (s *Source) Kill(id string) error {
 		return &admin.Error{Text: "session " + id + " has ended already", Kind: admin.ErrNotNow}
 	case sessions.ErrTrackedByKernel:
 		return &admin.Error{
-			Text: "session " + id + " is tracked by the kernel, which lets its connections go on",
+			Text: "session " + id + " is tracked by the kernel, which keeps its connections",
 			Remedy: "take its client out of the forward's clients, " +
 				"or its connections away with conntrack -D and a filter",
 			Kind: admin.ErrNotNow,
@@ -152,7 +154,7 @@ func (s *Source) Status() admin.Status {
 	return st
 }
 
-// tableWarnings returns what other programs have done to the table.
+// tableWarnings returns warnings about other programs' changes of the table.
 func (s *Source) tableWarnings() (all []string) {
 	st := s.Repairs()
 	if st.Err != nil {

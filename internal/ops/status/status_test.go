@@ -206,7 +206,7 @@ func TestKill(t *testing.T) {
 	}{
 		killed.ID(): {admin.ErrNotNow, "session " + killed.ID() + " has ended already"},
 		kernel.ID(): {admin.ErrNotNow, "session " + kernel.ID() +
-			" is tracked by the kernel, which lets its connections go on"},
+			" is tracked by the kernel, which keeps its connections"},
 		"x-1": {admin.ErrNoSession, admin.ErrNoSession.Error()},
 	} {
 		if err := s.Kill(id); !errors.Is(err, want.kind) || !strings.HasPrefix(err.Error(), want.text) {

@@ -23,8 +23,8 @@ const (
 
 // Handler returns fallback, or if journald reads standard error (JOURNAL_STREAM in systemd.exec(5)) a handler
 // that sends journald records with fields: PRIORITY from the level, FTPGATE_KEY from each attribute
-// (FTPGATE_GROUP_KEY within a group), and a MESSAGE that reads like a line of slog.TextHandler. Fallback
-// decides which levels are enabled, and gets the records that journald does not accept.
+// (FTPGATE_GROUP_KEY within a group), and a MESSAGE in the form of slog.TextHandler. Fallback decides which
+// levels are enabled, and gets the records that journald does not accept.
 func Handler(fallback slog.Handler) slog.Handler {
 	// A JOURNAL_STREAM that cannot be read is not that of our standard error.
 	if ours, err := journal.StderrIsJournalStream(); err != nil || !ours || !journal.Enabled() {
@@ -49,7 +49,7 @@ type handler struct {
 type output struct {
 	send sendFunc
 	// mu is held while a record is sent, too: when journald's queue is full, the library asks the kernel
-	// again and again. One goroutine may do that, and not one for each session.
+	// again and again. Only one goroutine may do that, not one for each session.
 	mu    sync.Mutex
 	attrs bytes.Buffer // the attributes of one record, as text
 }
@@ -61,7 +61,7 @@ func newHandler(fallback slog.Handler, send sendFunc) *handler {
 		prefix: fieldPrefix, fallback: fallback}
 }
 
-// attributesOnly leaves out what journald has its own fields for.
+// attributesOnly leaves out the attributes for which journald has fields.
 func attributesOnly(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Key == slog.MessageKey) {
 		return slog.Attr{}
@@ -128,7 +128,7 @@ func (h *handler) WithGroup(name string) slog.Handler {
 func addField(fields map[string]string, prefix string, a slog.Attr) {
 	value := a.Value.Resolve()
 	if value.Kind() == slog.KindGroup {
-		if a.Key != "" { // a group without a name is none (slog.Handler)
+		if a.Key != "" { // a group without a name is inlined (slog.Handler)
 			prefix += fieldName(a.Key) + "_"
 		}
 		for _, member := range value.Group() {
@@ -141,7 +141,7 @@ func addField(fields map[string]string, prefix string, a slog.Attr) {
 	}
 }
 
-// fieldName spells a key as journald wants it: capital letters, digits and underscores.
+// fieldName converts a key to journald's form: capital letters, digits and underscores.
 func fieldName(key string) string {
 	return strings.Map(func(c rune) rune {
 		switch {

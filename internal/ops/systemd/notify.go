@@ -1,4 +1,4 @@
-// Package systemd tells the service manager about readiness, reloads, the stop and the watchdog
+// Package systemd notifies the service manager of readiness, reloads, the stop and the watchdog
 // (sd_notify(3)), and sends log records with their fields to journald.
 //
 // Without a service manager it does nothing, and leaves the log to the caller's handler. It never starts,
@@ -20,8 +20,8 @@ import (
 // Ready reports that ftpgate serves clients, and that a reload is over, whatever its result.
 func Ready() error { return send(daemon.SdNotifyReady) }
 
-// Reloading reports that a reload begins; Ready must follow. It sends the time: by it a manager with
-// Type=notify-reload recognises the reload that it asked for (systemd.service(5)).
+// Reloading reports that a reload begins; Ready must follow. It sends the time: a manager with
+// Type=notify-reload recognises by it the reload that it asked for (systemd.service(5)).
 func Reloading() error {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
@@ -33,8 +33,8 @@ func Reloading() error {
 // stopMargin is how much longer than its transfers a daemon may take to stop.
 const stopMargin = 15 * time.Second
 
-// Stopping reports that the stop has begun, and makes the manager wait for transfers that may go on for
-// drain, even if its TimeoutStopSec is shorter.
+// Stopping reports that the stop has begun, and makes the manager wait for transfers for up to drain, even if
+// its TimeoutStopSec is shorter.
 func Stopping(drain time.Duration) error {
 	return send(fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d", daemon.SdNotifyStopping,
 		(drain + stopMargin).Microseconds()))
@@ -54,10 +54,9 @@ func StartWatchdog(ctx context.Context, alive func(context.Context) bool, ended 
 	}
 }
 
-// Watchdog tells the manager twice in each of its intervals (WATCHDOG_USEC) that the daemon is alive, as long
-// as alive returns true, and returns when ctx is done. Without a watchdog it returns at once. An alive that
-// blocks is not alive. If a message does not arrive, the next one follows: the manager judges. The error is
-// an interval that cannot be read.
+// Watchdog notifies the manager twice in each of its intervals (WATCHDOG_USEC) while alive returns true, and
+// returns when ctx is done. Without a watchdog it returns at once. While alive blocks, no notification is
+// sent. A lost message is not repeated: the next one follows. The error is an unreadable interval.
 func Watchdog(ctx context.Context, alive func() bool) error {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
