@@ -153,15 +153,16 @@ func (h *host) hasSymbols(name string) answer {
 	return h.symbolsRead
 }
 
-// addSymbol adds the module to h.symbols that a line of the symbol table shows, and goes on: the table has some
-// 200,000 lines, which take the kernel a tenth of a second to write. A line is
+// addSymbol adds the module that a line of the symbol table shows to h.symbols. It reads on in any case: the
+// kernel needs a tenth of a second to write the table, some 200,000 lines. A line is
 // "ffffffff837e7ae0 t nf_nat_ftp_init"; for a loaded module it ends with the module's name in brackets.
 func (h *host) addSymbol(line []byte) (stop bool) {
 	if _, module, ok := bytes.Cut(line, []byte("\t[")); ok {
 		h.symbols[string(bytes.TrimSuffix(module, []byte("]")))] = true
 		return false
 	}
-	symbol, _, _ := bytes.Cut(line[bytes.LastIndexByte(line, ' ')+1:], []byte(".")) // compilers add .cfi_jt, .llvm.123
+	// Compilers add .cfi_jt, .llvm.123 to the symbol.
+	symbol, _, _ := bytes.Cut(line[bytes.LastIndexByte(line, ' ')+1:], []byte("."))
 	if name, ok := bytes.CutSuffix(symbol, []byte("_init")); ok {
 		h.symbols[string(name)] = true
 	}
