@@ -31,7 +31,7 @@ func TestUploadOutlivesSession(t *testing.T) {
 			p.Server.ExpectClose()
 			p.Server.Close()
 			if path == "relay" {
-				s.Program.AwaitLog("data goes on", 1)
+				s.Program.AwaitLog("data continues", 1)
 			} else {
 				s.Program.AwaitLog("session ends", 1)
 			}
@@ -73,7 +73,7 @@ func TestDrainEndsUpload(t *testing.T) {
 	p := s.Login()
 	b := upload(p)
 	p.Close()
-	s.Program.AwaitLog("data goes on", 1)
+	s.Program.AwaitLog("data continues", 1)
 	s.Program.Signal(syscall.SIGTERM)
 	harness.WantBroken(t, "the server", b.ServerData)
 	harness.WantBroken(t, "the client", b.ClientData)

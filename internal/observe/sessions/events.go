@@ -61,7 +61,7 @@ func (r *Record) PassedThrough(passthrough string) {
 func (r *Record) OnlyData() {
 	r.locked(func() {
 		r.onlyData = true
-		r.note(KindSession, 0, "the control connections are closed, and data goes on")
+		r.note(KindSession, 0, "the control connections are closed, and data continues")
 	})
 }
 
