@@ -3,13 +3,12 @@ package tlskeys
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/user"
-	"syscall"
 
 	"ftpgate/internal/core/finding"
+	"ftpgate/internal/kernel/system"
 )
 
 // maxFile is the limit of a PEM file in bytes: all public authorities together need a quarter of it.
@@ -25,23 +24,14 @@ func newWarning(key, text, remedy string) *finding.Finding {
 
 // readFile reads a file of at most that many bytes. It does not wait for a writer, as opening a pipe would.
 func readFile(key, path string, most int64) ([]byte, *finding.Finding) {
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, unreadable(key, path, err)
-	}
-	defer file.Close()
-	info, err := file.Stat()
+	data, err := system.ReadFile(path, most)
 	switch {
-	case err != nil:
-		return nil, unreadable(key, path, err)
-	case !info.Mode().IsRegular():
+	case errors.Is(err, system.ErrNotFile):
 		return nil, newFault(key, path+" is not a file", "name a file in PEM")
-	case info.Size() > most:
+	case errors.Is(err, system.ErrTooLarge):
 		return nil, newFault(key, fmt.Sprintf("%s is larger than %d KiB", path, most>>10),
 			"name a file in PEM")
-	}
-	data, err := io.ReadAll(io.LimitReader(file, most))
-	if err != nil {
+	case err != nil:
 		return nil, unreadable(key, path, err)
 	}
 	return data, nil

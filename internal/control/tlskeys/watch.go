@@ -2,14 +2,13 @@ package tlskeys
 
 import (
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"ftpgate/internal/core/finding"
+	"ftpgate/internal/kernel/system"
 )
 
 const (
@@ -31,23 +30,16 @@ type watched[T any] struct {
 	value   atomic.Pointer[T]
 	checked atomic.Int64 // when the files were last checked: Unix time in nanoseconds
 
-	mu       sync.Mutex // held during a check
-	stamps   []stamp    // of the files that value was read from
-	rejected *rejection // the newer files that cannot be used
+	mu       sync.Mutex         // held during a check
+	stamps   []system.FileStamp // of the files that value was read from
+	rejected *rejection         // the newer files that cannot be used
 }
 
 // rejection is about files that cannot be used.
 type rejection struct {
-	stamps []stamp
+	stamps []system.FileStamp
 	since  time.Time
 	logged bool
-}
-
-// stamp identifies a version of a file. The zero value is a file that does not exist.
-type stamp struct {
-	modified int64 // Unix time in nanoseconds
-	size     int64
-	inode    uint64
 }
 
 // load reads the files for the first time. After a fault, w must not be used.
@@ -64,13 +56,13 @@ func (w *watched[T]) load(now time.Time) *finding.Finding {
 
 // readAll returns the content of the files, and their stamps from before reading, so that the next check
 // notices a write during it.
-func (w *watched[T]) readAll(now time.Time) (*T, []stamp, *finding.Finding) {
+func (w *watched[T]) readAll(now time.Time) (*T, []system.FileStamp, *finding.Finding) {
 	if w.make != nil {
 		if fault := w.make(now); fault != nil {
-			return nil, stampsOf(w.paths), fault
+			return nil, system.FileStamps(w.paths), fault
 		}
 	}
-	stamps := stampsOf(w.paths)
+	stamps := system.FileStamps(w.paths)
 	value, fault := w.read()
 	return value, stamps, fault
 }
@@ -96,7 +88,7 @@ func (w *watched[T]) check(now time.Time, always bool) {
 
 // checkLocked is check for a caller that holds mu.
 func (w *watched[T]) checkLocked(now time.Time, always bool) {
-	if !always && slices.Equal(stampsOf(w.paths), w.stamps) {
+	if !always && slices.Equal(system.FileStamps(w.paths), w.stamps) {
 		w.rejected = nil
 		return
 	}
@@ -112,7 +104,7 @@ func (w *watched[T]) checkLocked(now time.Time, always bool) {
 
 // reject logs files that cannot be used: once for each change, and not before unusableTime. The next check
 // reads them again in any case, because a file can change without its stamp.
-func (w *watched[T]) reject(stamps []stamp, fault *finding.Finding, now time.Time) {
+func (w *watched[T]) reject(stamps []system.FileStamp, fault *finding.Finding, now time.Time) {
 	if w.rejected == nil || !slices.Equal(stamps, w.rejected.stamps) {
 		w.rejected = &rejection{stamps: stamps, since: now}
 	}
@@ -122,19 +114,4 @@ func (w *watched[T]) reject(stamps []stamp, fault *finding.Finding, now time.Tim
 	w.rejected.logged = true
 	w.log.Error("cannot use the changed file; its previous content stays in use",
 		"file", w.paths[0], "error", fault.Text, "remedy", fault.Remedy)
-}
-
-func stampsOf(files []string) []stamp {
-	stamps := make([]stamp, len(files))
-	for i, file := range files {
-		info, err := os.Stat(file)
-		if err != nil {
-			continue
-		}
-		stamps[i] = stamp{modified: info.ModTime().UnixNano(), size: info.Size()}
-		if sys, ok := info.Sys().(*syscall.Stat_t); ok {
-			stamps[i].inode = sys.Ino
-		}
-	}
-	return stamps
 }

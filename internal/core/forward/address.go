@@ -157,6 +157,16 @@ func ParseClient(s string) (netip.Prefix, error) {
 	return p, nil
 }
 
+// LastAddr returns the highest address of a prefix.
+func LastAddr(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for i := p.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	last, _ := netip.AddrFromSlice(b)
+	return last
+}
+
 // splitHostPort splits "host:port", "[host]:port", "[host]" and "host". Unlike net.SplitHostPort it
 // says which of the two is missing, and it knows a bare IPv6 address.
 func splitHostPort(s string) (host, port string, bracketed bool, err error) {

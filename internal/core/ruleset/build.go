@@ -31,11 +31,7 @@ func Build(name string, all []forward.Resolved, inUse ...forward.PortRange) Tabl
 		b.addMasquerade(v, forwards)
 	}
 	t := Table{Name: name, Helper: len(b.helper) > 0}
-	for _, s := range b.sets {
-		sortElements(s)
-		t.Sets = append(t.Sets, *s)
-	}
-	slices.SortFunc(t.Sets, func(x, y Set) int { return cmp.Compare(x.Name, y.Name) })
+	t.Sets = b.sorted()
 	if t.Helper {
 		t.Chains = append(t.Chains,
 			Chain{"helper", "filter", "prerouting", Mangle, slices.Concat(b.resets, b.helper)})
@@ -169,7 +165,7 @@ func (b *builder) addKind(v Version, k kind, forwards []forward.Resolved) {
 				passive := e
 				passive.Ports = f.ServerPorts
 				if !client.IsValid() && slices.Contains(ports.Key, ColumnClient) {
-					passive.Client = netip.PrefixFrom(v.unspecified(), 0)
+					passive.Client = v.everybody()
 				}
 				b.add(ports, passive)
 			}
@@ -296,6 +292,20 @@ func mergePorts(elements []Element) []Element {
 	return merged
 }
 
+// sorted returns the sets and their elements in order.
+func (b *builder) sorted() (sets []Set) {
+	for _, s := range b.sets {
+		sortElements(s)
+		sets = append(sets, *s)
+	}
+	sortSets(sets)
+	return sets
+}
+
+func sortSets(sets []Set) {
+	slices.SortFunc(sets, func(x, y Set) int { return cmp.Compare(x.Name, y.Name) })
+}
+
 func sortElements(s *Set) {
 	slices.SortFunc(s.Elements, compareElements)
 	s.Elements = slices.Clip(slices.Compact(s.Elements))
@@ -304,6 +314,7 @@ func sortElements(s *Set) {
 func compareElements(x, y Element) int {
 	return cmp.Or(
 		strings.Compare(x.Interface, y.Interface),
+		x.Banned.First.Compare(y.Banned.First),
 		x.Client.Addr().Compare(y.Client.Addr()),
 		cmp.Compare(x.Client.Bits(), y.Client.Bits()),
 		x.Listen.Compare(y.Listen),

@@ -7,6 +7,7 @@
 // address in use, and forwards are elements of sets and maps.
 //
 //	hook         priority        chain        what it does
+//	prerouting   mangle - 10     bans         refuses banned clients, while there are bans
 //	prerouting   mangle (-150)   helper       attaches the ftp helper to control connections; it must come
 //	                                          after conntrack (-200) and before NAT (-100), or the kernel
 //	                                          silently ignores it (net/netfilter/nft_ct.c)
@@ -28,6 +29,7 @@ package ruleset
 import (
 	"net/netip"
 
+	"ftpgate/internal/core/ban"
 	"ftpgate/internal/core/forward"
 )
 
@@ -53,6 +55,7 @@ type Set struct {
 	Value    []Column
 	Interval bool // keys hold prefixes or port ranges
 	Timeout  bool // elements are added while the table stands, and expire: Elements is empty
+	Expires  bool // elements expire at their own time (Element.Banned)
 	Limited  bool // an element matches pinhole.FirstPackets packets: in a chain for NAT, first ones
 	Size     int  // how many elements the kernel accepts; 0: any number
 	Elements []Element
@@ -62,6 +65,7 @@ type Set struct {
 // to find the difference between two versions of a set.
 type Element struct {
 	Interface string            // ColumnInterface
+	Banned    ban.Range         // ColumnBanned
 	Client    netip.Prefix      // ColumnClient
 	Listen    netip.Addr        // ColumnListen, ColumnDialled
 	Server    netip.Addr        // ColumnServer, ColumnSource
@@ -76,6 +80,7 @@ type Column uint8
 // The columns, in the order in which keys name them.
 const (
 	ColumnInterface Column = iota // iifname
+	ColumnBanned                  // ip saddr, a range of addresses
 	ColumnClient                  // ip saddr, a prefix
 	ColumnListen                  // ip daddr before translation
 	ColumnDialled                 // ct original ip daddr: what the client dialled, as seen after translation
@@ -103,10 +108,11 @@ type Priority struct {
 
 // The priorities of the table's chains.
 var (
-	Mangle   = Priority{"mangle", -150}
-	DstNAT   = Priority{"dstnat", -100}
-	Security = Priority{"security", 50}
-	SrcNAT   = Priority{"srcnat", 100}
+	BeforeMangle = Priority{"mangle - 10", -160}
+	Mangle       = Priority{"mangle", -150}
+	DstNAT       = Priority{"dstnat", -100}
+	Security     = Priority{"security", 50}
+	SrcNAT       = Priority{"srcnat", 100}
 )
 
 // Rule is a list of statements: first matches, then an action.
@@ -135,6 +141,9 @@ func (v Version) unspecified() netip.Addr {
 	}
 	return netip.IPv6Unspecified()
 }
+
+// everybody returns the prefix of all addresses.
+func (v Version) everybody() netip.Prefix { return netip.PrefixFrom(v.unspecified(), 0) }
 
 // server returns the server's address of the version. It is not valid if the server has none, or if the
 // listen address is of the other version.

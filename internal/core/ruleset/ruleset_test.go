@@ -19,7 +19,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 func TestTextGolden(t *testing.T) {
 	for _, c := range rulesettest.Cases() {
 		t.Run(c.Name, func(t *testing.T) {
-			got := ruleset.Build("ftpgate", c.Forwards).Text()
+			got := c.Table().Text()
 			file := filepath.Join("testdata", c.Name+".nft")
 			if *update {
 				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
@@ -75,7 +75,7 @@ func TestBuildMergesOverlaps(t *testing.T) {
 func TestEmpty(t *testing.T) {
 	for _, c := range rulesettest.Cases() {
 		want := c.Name == "empty" || c.Name == "relay"
-		if got := ruleset.Build("ftpgate", c.Forwards).Empty(); got != want {
+		if got := c.Table().Empty(); got != want {
 			t.Errorf("%s: got %t; want %t", c.Name, got, want)
 		}
 	}

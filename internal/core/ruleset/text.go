@@ -2,6 +2,7 @@ package ruleset
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,9 +16,13 @@ type Statement interface{ text() string }
 type (
 	// StateIs matches the first packet of connections in one conntrack state: ct state new
 	StateIs struct{ State string }
+	// FromClient matches the packets of whoever began the connection: ct direction original
+	FromClient struct{}
 	// HelperIs matches data connections that the ftp helper expected. The kernel reads the helper of the
 	// master (net/netfilter/nft_ct.c): ct helper "ftp"
 	HelperIs struct{}
+	// TCP matches packets of TCP: meta l4proto tcp
+	TCP struct{}
 	// PortBelow matches TCP ports below a bound: tcp dport < 1024
 	PortBelow struct{ Port uint16 }
 	// PortIn matches a range of TCP ports: tcp dport 50000-50100
@@ -68,6 +73,8 @@ type (
 )
 
 func (s StateIs) text() string    { return "ct state " + s.State }
+func (TCP) text() string          { return "meta l4proto tcp" }
+func (FromClient) text() string   { return "ct direction original" }
 func (HelperIs) text() string     { return "ct helper " + strconv.Quote(HelperName) }
 func (s PortBelow) text() string  { return fmt.Sprintf("tcp dport < %d", s.Port) }
 func (s PortIn) text() string     { return "tcp dport " + portsText(s.Ports) }
@@ -112,7 +119,7 @@ func fields(v Version, key []Column) string {
 		switch c {
 		case ColumnInterface:
 			parts[i] = "iifname"
-		case ColumnClient, ColumnSource:
+		case ColumnBanned, ColumnClient, ColumnSource:
 			parts[i] = v.protocol() + " saddr"
 		case ColumnListen, ColumnServer:
 			parts[i] = v.protocol() + " daddr"
@@ -210,7 +217,7 @@ func (s Set) write(b *strings.Builder) {
 	if s.Limited {
 		fmt.Fprintf(b, "\t\tlimit rate 1/day burst %d packets\n", pinhole.FirstPackets)
 	}
-	for i, e := range s.Elements {
+	for i, e := range s.lasting() {
 		lead := "\t\telements = { "
 		if i > 0 {
 			lead = ",\n\t\t\t     "
@@ -218,10 +225,19 @@ func (s Set) write(b *strings.Builder) {
 		b.WriteString(lead)
 		b.WriteString(s.ElementText(e))
 	}
-	if len(s.Elements) > 0 {
+	if len(s.lasting()) > 0 {
 		b.WriteString(" }\n")
 	}
 	b.WriteString("\t}\n\n")
+}
+
+// lasting returns the elements that do not expire.
+func (s Set) lasting() []Element {
+	if !s.Expires {
+		return s.Elements
+	}
+	expires := func(e Element) bool { return !e.Banned.Until.IsZero() }
+	return slices.DeleteFunc(slices.Clone(s.Elements), expires)
 }
 
 // flags returns the set's flags in nft's order.
@@ -229,7 +245,7 @@ func (s Set) flags() (flags []string) {
 	if s.Interval {
 		flags = append(flags, "interval")
 	}
-	if s.Timeout {
+	if s.Timeout || s.Expires {
 		flags = append(flags, "timeout")
 	}
 	return flags
@@ -251,6 +267,11 @@ func (e Element) write(b *strings.Builder, columns []Column) {
 		switch c {
 		case ColumnInterface:
 			b.WriteString(strconv.Quote(e.Interface))
+		case ColumnBanned:
+			b.WriteString(e.Banned.First.String())
+			if e.Banned.Last != e.Banned.First {
+				b.WriteString("-" + e.Banned.Last.String())
+			}
 		case ColumnClient:
 			if e.Client.IsSingleIP() {
 				b.WriteString(e.Client.Addr().String())

@@ -85,7 +85,14 @@ func word(s ruleset.Set) string {
 }
 
 // elementKey is everything that an element consists of here, to find it.
-type elementKey struct{ key, end, value string }
+type elementKey struct {
+	key, end, value string
+	closes          bool // it is the end of an interval
+}
+
+func keyOf(e nftables.SetElement) elementKey {
+	return elementKey{string(e.Key), string(e.KeyEnd), string(e.Val), e.IntervalEnd}
+}
 
 func (c *comparison) compareSet(want ruleset.Set, found listedSet) {
 	if lib := libSet("", want); lib.IsMap != found.IsMap || lib.Interval != found.Interval ||
@@ -96,16 +103,19 @@ func (c *comparison) compareSet(want ruleset.Set, found listedSet) {
 	}
 	listed := make(map[elementKey]bool, len(found.elements))
 	for _, e := range found.elements {
-		listed[elementKey{string(e.Key), string(e.KeyEnd), string(e.Val)}] = true
+		listed[keyOf(e)] = true
 	}
 	var missing []ruleset.Element
 	same := want
 	same.Elements = nil
 	for _, e := range want.Elements {
-		lib := libElement(want, e)
-		key := elementKey{string(lib.Key), string(lib.KeyEnd), string(lib.Val)}
-		if listed[key] {
+		whole := true
+		for _, lib := range libElements(want, e) {
+			key := keyOf(lib)
+			whole = whole && listed[key]
 			delete(listed, key)
+		}
+		if whole {
 			same.Elements = append(same.Elements, e)
 		} else {
 			missing = append(missing, e)

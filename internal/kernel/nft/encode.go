@@ -3,13 +3,14 @@ package nft
 import (
 	"encoding/binary"
 	"fmt"
-	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
+	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ruleset"
 	"ftpgate/internal/kernel/netlink"
 )
@@ -76,7 +77,7 @@ func libSet(table string, s ruleset.Set) *nftables.Set {
 		KeyType:       concat(s.Version, s.Key),
 		IsMap:         s.IsMap(),
 		Interval:      s.Interval,
-		HasTimeout:    s.Timeout,
+		HasTimeout:    s.Timeout || s.Expires,
 		Counter:       s.Limited, // counterToLimit replaces it
 		Size:          uint32(s.Size),
 		Concatenation: len(s.Key) > 1,
@@ -124,6 +125,10 @@ func (b *batch) addElements(set *nftables.Set, s ruleset.Set, elements []ruleset
 	})
 }
 
+// expiryDelay is how much later than its time the kernel deletes an element that expires. Until then the
+// gateway has deleted it: the kernel refuses to delete what has expired, and the whole transaction with it.
+const expiryDelay = 5 * time.Second
+
 func (b *batch) deleteElements(set *nftables.Set, s ruleset.Set, elements []ruleset.Element) {
 	b.inChunks(s, elements, "delete", func(chunk []nftables.SetElement) error {
 		return b.enc.SetDeleteElements(set, chunk)
@@ -133,10 +138,10 @@ func (b *batch) deleteElements(set *nftables.Set, s ruleset.Set, elements []rule
 // inChunks queues elements in messages of elementsPerMessage.
 func (b *batch) inChunks(s ruleset.Set, elements []ruleset.Element, verb string,
 	queue func([]nftables.SetElement) error) {
-	for chunk := range slices.Chunk(elements, elementsPerMessage) {
-		lib := make([]nftables.SetElement, len(chunk))
-		for i, e := range chunk {
-			lib[i] = libElement(s, e)
+	for chunk := range slices.Chunk(elements, elementsPerMessage/2) { // an element may be two of the kernel's
+		lib := make([]nftables.SetElement, 0, len(chunk))
+		for _, e := range chunk {
+			lib = append(lib, libElements(s, e)...)
 		}
 		b.check(queue(lib))
 		if first := s.ElementText(chunk[0]); len(chunk) == 1 {
@@ -147,15 +152,24 @@ func (b *batch) inChunks(s ruleset.Set, elements []ruleset.Element, verb string,
 	}
 }
 
-// libElement encodes an element. In an interval set the key has an end, field by field.
-func libElement(s ruleset.Set, e ruleset.Element) nftables.SetElement {
+// libElements encodes an element. In an interval set the key has an end, field by field. In one with a
+// single field the end is an element of its own: the first key behind the interval, unless there is none.
+func libElements(s ruleset.Set, e ruleset.Element) []nftables.SetElement {
 	key, end := fields(s.Key, e)
 	value, _ := fields(s.Value, e)
 	element := nftables.SetElement{Key: key, Val: value}
-	if s.Interval {
+	switch {
+	case s.Interval && len(s.Key) == 1:
+		if !e.Banned.Until.IsZero() {
+			element.Timeout = max(time.Until(e.Banned.Until)+expiryDelay, time.Millisecond)
+		}
+		if behind := e.Banned.Last.Next(); behind.IsValid() {
+			return []nftables.SetElement{element, {Key: behind.AsSlice(), IntervalEnd: true}}
+		}
+	case s.Interval:
 		element.KeyEnd = end
 	}
-	return element
+	return []nftables.SetElement{element}
 }
 
 // fields encodes columns of an element: the first values that they match, and the last. Fields that stand
@@ -178,8 +192,10 @@ func field(c ruleset.Column, e ruleset.Element) (first, last []byte) {
 		name := make([]byte, unix.IFNAMSIZ)
 		copy(name, e.Interface)
 		return name, name
+	case ruleset.ColumnBanned:
+		return e.Banned.First.AsSlice(), e.Banned.Last.AsSlice()
 	case ruleset.ColumnClient:
-		return e.Client.Addr().AsSlice(), lastAddr(e.Client).AsSlice()
+		return e.Client.Addr().AsSlice(), forward.LastAddr(e.Client).AsSlice()
 	case ruleset.ColumnListen, ruleset.ColumnDialled:
 		return e.Listen.AsSlice(), e.Listen.AsSlice()
 	case ruleset.ColumnServer, ruleset.ColumnSource:
@@ -195,16 +211,6 @@ func field(c ruleset.Column, e ruleset.Element) (first, last []byte) {
 }
 
 func port(p uint16) []byte { return binary.BigEndian.AppendUint16(nil, p) }
-
-// lastAddr returns the highest address of a prefix.
-func lastAddr(p netip.Prefix) netip.Addr {
-	b := p.Addr().AsSlice()
-	for i := p.Bits(); i < len(b)*8; i++ {
-		b[i/8] |= 0x80 >> (i % 8)
-	}
-	last, _ := netip.AddrFromSlice(b)
-	return last
-}
 
 // hooks are the library's numbers of hooks, by nft's names.
 var hooks = map[string]*nftables.ChainHook{

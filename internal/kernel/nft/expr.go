@@ -47,15 +47,11 @@ func (e *encoder) add(exprs ...expr.Any) { e.exprs = append(e.exprs, exprs...) }
 
 func (e *encoder) statement(s ruleset.Statement) {
 	switch s := s.(type) {
-	case ruleset.StateIs: // ct state new
-		states := map[string]uint32{"new": expr.CtStateBitNEW, "related": expr.CtStateBitRELATED}
-		e.bits(expr.CtKeySTATE, states[s.State])
-	case ruleset.Translated: // ct status dnat
-		e.bits(expr.CtKeySTATUS, ctStatusDNAT)
-	case ruleset.HelperIs: // ct helper "ftp"
-		name := make([]byte, helperNameLength)
-		copy(name, ruleset.HelperName)
-		e.add(&expr.Ct{Key: expr.CtKeyHELPER, Register: registerFirst}, equal(name))
+	case ruleset.StateIs, ruleset.Translated, ruleset.FromClient, ruleset.HelperIs, ruleset.NotFirst,
+		ruleset.DialledFrom:
+		e.conntrack(s)
+	case ruleset.TCP: // meta l4proto tcp
+		e.tcp()
 	case ruleset.PortBelow: // tcp dport < 1024
 		e.tcp()
 		e.add(destinationPort(registerFirst),
@@ -89,13 +85,6 @@ func (e *encoder) statement(s ruleset.Statement) {
 		e.add(&expr.Reject{Type: unix.NFT_REJECT_TCP_RST})
 	case ruleset.AtEnds: // tcp flags fin,syn,rst
 		e.tcpFlags(flagFIN | flagSYN | flagRST)
-	case ruleset.NotFirst: // ct packets != 1
-		e.add(&expr.Ct{Key: expr.CtKeyPKTS, Register: registerFirst},
-			&expr.Cmp{Op: expr.CmpOpNeq, Register: registerFirst,
-				Data: binary.NativeEndian.AppendUint64(nil, 1)})
-	case ruleset.DialledFrom: // ct original proto-dst >= 1024
-		e.add(&expr.Ct{Key: expr.CtKeyPROTODST, Register: registerFirst, Direction: directionOriginal},
-			&expr.Cmp{Op: expr.CmpOpGte, Register: registerFirst, Data: port(s.Port)})
 	case ruleset.UpTo: // limit rate 1000/second burst 1000 packets
 		e.add(&expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(s.PerSecond), Unit: expr.LimitTimeSecond,
 			Burst: uint32(s.PerSecond)})
@@ -103,6 +92,30 @@ func (e *encoder) statement(s ruleset.Statement) {
 		e.add(&expr.Log{Key: 1 << unix.NFTA_LOG_GROUP, Group: s.Group})
 	default:
 		panic(fmt.Sprintf("nft: statement %T", s))
+	}
+}
+
+// conntrack writes a match of what conntrack knows.
+func (e *encoder) conntrack(s ruleset.Statement) {
+	switch s := s.(type) {
+	case ruleset.StateIs: // ct state new
+		states := map[string]uint32{"new": expr.CtStateBitNEW, "related": expr.CtStateBitRELATED}
+		e.bits(expr.CtKeySTATE, states[s.State])
+	case ruleset.Translated: // ct status dnat
+		e.bits(expr.CtKeySTATUS, ctStatusDNAT)
+	case ruleset.FromClient: // ct direction original
+		e.add(&expr.Ct{Key: expr.CtKeyDIRECTION, Register: registerFirst}, equal([]byte{directionOriginal}))
+	case ruleset.HelperIs: // ct helper "ftp"
+		name := make([]byte, helperNameLength)
+		copy(name, ruleset.HelperName)
+		e.add(&expr.Ct{Key: expr.CtKeyHELPER, Register: registerFirst}, equal(name))
+	case ruleset.NotFirst: // ct packets != 1
+		e.add(&expr.Ct{Key: expr.CtKeyPKTS, Register: registerFirst},
+			&expr.Cmp{Op: expr.CmpOpNeq, Register: registerFirst,
+				Data: binary.NativeEndian.AppendUint64(nil, 1)})
+	case ruleset.DialledFrom: // ct original proto-dst >= 1024
+		e.add(&expr.Ct{Key: expr.CtKeyPROTODST, Register: registerFirst, Direction: directionOriginal},
+			&expr.Cmp{Op: expr.CmpOpGte, Register: registerFirst, Data: port(s.Port)})
 	}
 }
 
@@ -211,7 +224,7 @@ func loadField(v ruleset.Version, c ruleset.Column, reg uint32) (expr.Any, int) 
 	switch c {
 	case ruleset.ColumnInterface:
 		return &expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg}, unix.IFNAMSIZ
-	case ruleset.ColumnClient, ruleset.ColumnSource:
+	case ruleset.ColumnBanned, ruleset.ColumnClient, ruleset.ColumnSource:
 		return address(source), size
 	case ruleset.ColumnListen, ruleset.ColumnServer:
 		return address(destination), size

@@ -164,10 +164,10 @@ func (c *Conn) replace(t ruleset.Table, obsolete []string) error {
 }
 
 // verify compares the number of elements in the kernel with that of the table. It skips sets whose elements
-// other packages add and remove.
+// other packages add and remove, and bans.
 func (c *Conn) verify(t ruleset.Table) error {
 	for _, s := range t.Sets {
-		if s.Timeout {
+		if s.Timeout || s.Expires { // to list a large set of bans takes seconds
 			continue
 		}
 		elements, err := c.read.GetSetElements(libSet(t.Name, s))

@@ -26,7 +26,7 @@ func TestParity(t *testing.T) {
 	labtest.Need(t, "nft")
 	for _, c := range rulesettest.Cases() {
 		t.Run(c.Name, func(t *testing.T) {
-			table := ruleset.Build("ftpgate", c.Forwards)
+			table := c.Table()
 			shown, installed := labtest.Host(t), labtest.Host(t)
 			file := filepath.Join(t.TempDir(), "table.nft")
 			if err := os.WriteFile(file, []byte(table.Text()), 0o644); err != nil {
@@ -51,7 +51,7 @@ func TestApplyDifference(t *testing.T) {
 	fresh := map[string]any{}
 	for _, c := range cases {
 		h := labtest.Host(t)
-		nfttest.Apply(t, nfttest.Open(t, h), ruleset.Build("ftpgate", c.Forwards))
+		nfttest.Apply(t, nfttest.Open(t, h), c.Table())
 		fresh[c.Name] = normalized(t, h)
 	}
 	for _, from := range cases {
@@ -59,8 +59,8 @@ func TestApplyDifference(t *testing.T) {
 			t.Run(from.Name+" to "+to.Name, func(t *testing.T) {
 				h := labtest.Host(t)
 				c := nfttest.Open(t, h)
-				nfttest.Apply(t, c, ruleset.Build("ftpgate", from.Forwards))
-				nfttest.Apply(t, c, ruleset.Build("ftpgate", to.Forwards))
+				nfttest.Apply(t, c, from.Table())
+				nfttest.Apply(t, c, to.Table())
 				if got, want := normalized(t, h), fresh[to.Name]; !reflect.DeepEqual(got, want) {
 					t.Errorf("got\n%s", nfttest.List(t, h))
 				}

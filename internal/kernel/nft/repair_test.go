@@ -17,7 +17,7 @@ import (
 func TestCompareSame(t *testing.T) {
 	c := nfttest.Open(t, labtest.Host(t))
 	for _, test := range rulesettest.Cases() {
-		table := ruleset.Build("ftpgate", test.Forwards)
+		table := test.Table()
 		if table.Empty() {
 			continue
 		}

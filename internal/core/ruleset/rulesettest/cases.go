@@ -4,49 +4,60 @@ package rulesettest
 
 import (
 	"net/netip"
+	"strings"
 
+	"ftpgate/internal/core/ban"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/ruleset"
 )
 
 // Case is a list of forwards for one table.
 type Case struct {
 	Name     string
 	Forwards []forward.Resolved
+	Bans     ban.Ranges // that never end
+}
+
+// Table returns the table of the case, with the daemon's name.
+func (c Case) Table() ruleset.Table {
+	return ruleset.Build(ruleset.DefaultTable, c.Forwards).Banning(c.Bans, c.Forwards)
 }
 
 // Cases returns cases that together have every set and every rule that a table can have.
 func Cases() []Case {
 	return []Case{
-		{"empty", nil},
-		{"kernel", []forward.Resolved{
+		{Name: "empty", Forwards: nil},
+		{Name: "kernel", Forwards: []forward.Resolved{
 			Forward("main", "192.168.5.2:2121", "203.0.113.21:21", forward.TrackingKernel),
 		}},
-		{"kernel6", []forward.Resolved{
+		{Name: "kernel6", Forwards: []forward.Resolved{
 			Forward("main", "[2001:db8:5::2]:2121", "[2001:db8:113::21]:21", forward.TrackingKernel),
 		}},
-		{"none", []forward.Resolved{
+		{Name: "none", Forwards: []forward.Resolved{
 			with(Forward("main", "192.168.5.2:2121", "203.0.113.21:21", forward.TrackingNone),
 				ports(50000, 50100)),
 		}},
-		{"none-all", []forward.Resolved{
+		{Name: "none-all", Forwards: []forward.Resolved{
 			with(Forward("main", "192.168.5.2:2121", "203.0.113.21:21", forward.TrackingNone),
 				ports(1, 65535),
 				clients("192.168.5.0/24", "192.168.5.7/32", "10.0.0.0/8")),
 		}},
-		{"wildcard", []forward.Resolved{
+		{Name: "wildcard", Forwards: []forward.Resolved{
 			with(Forward("main", ":2121", "203.0.113.21:21", forward.TrackingKernel),
 				server6("2001:db8:113::21")),
 		}},
-		{"every-kind", everyKind()},
-		{"proxy", []forward.Resolved{proxied(forward.DataAuto)}},
-		{"proxy-kernel-none", []forward.Resolved{
+		{Name: "every-kind", Forwards: everyKind()},
+		{Name: "proxy", Forwards: []forward.Resolved{proxied(forward.DataAuto)}},
+		{Name: "proxy-kernel-none", Forwards: []forward.Resolved{
 			proxied(forward.DataKernel),
 			Forward("plc", "192.168.5.2:2122", "203.0.113.7", forward.TrackingKernel),
 			with(Forward("camera", "192.168.5.2:2123", "203.0.113.8", forward.TrackingNone),
 				ports(50000, 50100)),
 		}},
-		{"proxy-passthrough", []forward.Resolved{passing(forward.DataAuto, "main", 50000, 50100)}},
-		{"proxy-passthroughs", []forward.Resolved{ // together with a forward with the same ports and no proxy
+		{Name: "proxy-passthrough", Forwards: []forward.Resolved{passing(forward.DataAuto, "main", 50000,
+			50100)}},
+		// together with a forward with the same ports and no proxy
+		{Name: "proxy-passthroughs", Forwards: []forward.Resolved{
 			passing(forward.DataKernel, "main", 50000, 50100),
 			passing(forward.DataAuto, "like it", 50000, 50100),
 			passing(forward.DataAuto, "all", 1024, 65535),
@@ -57,12 +68,40 @@ func Cases() []Case {
 			with(Forward("camera", "192.168.5.2:2123", "203.0.113.8", forward.TrackingNone),
 				ports(50000, 50100)),
 		}},
-		{"relay", []forward.Resolved{proxied(forward.DataRelay)}},
-		{"relay-kernel", []forward.Resolved{
+		{Name: "relay", Forwards: []forward.Resolved{proxied(forward.DataRelay)}},
+		{Name: "relay-kernel", Forwards: []forward.Resolved{
 			proxied(forward.DataRelay),
 			Forward("plc", "192.168.5.2:2122", "203.0.113.7", forward.TrackingKernel),
 		}},
+		{Name: "banned", Forwards: banned(), Bans: Bans("192.0.2.7", "192.0.2.64-192.0.2.95",
+			"255.255.255.0-255.255.255.255", "2001:db8:7::-2001:db8:7:ffff:ffff:ffff:ffff:ffff")},
 	}
+}
+
+// banned returns forwards whose clients may be banned: with every tracking, two of which share ports, and
+// with listen addresses of every kind.
+func banned() []forward.Resolved {
+	lan := Forward("lan", ":2125", "203.0.113.21", forward.TrackingProxy)
+	lan.Listen.Interface = "lan0"
+	return []forward.Resolved{
+		Forward("main", "192.168.5.2:2121", "203.0.113.21:21", forward.TrackingProxy),
+		Forward("plc", "192.168.5.2:2122", "203.0.113.7", forward.TrackingKernel),
+		with(Forward("camera", "192.168.5.2:2123", "203.0.113.8", forward.TrackingNone), ports(50000, 50100)),
+		with(Forward("all", ":2124", "203.0.113.21", forward.TrackingKernel), server6("2001:db8:113::21")),
+		lan,
+	}
+}
+
+// Bans returns ranges that are banned without end: "ADDR" or "FIRST-LAST", in their order.
+func Bans(texts ...string) (all ban.Ranges) {
+	for _, text := range texts {
+		first, last, isRange := strings.Cut(text, "-")
+		if !isRange {
+			last = first
+		}
+		all = append(all, ban.Range{First: netip.MustParseAddr(first), Last: netip.MustParseAddr(last)})
+	}
+	return all
 }
 
 // proxied returns a forward with tracking proxy. Its table has at most the maps of pinholes.

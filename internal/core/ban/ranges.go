@@ -1,0 +1,119 @@
+package ban
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"ftpgate/internal/core/forward"
+)
+
+// Range is addresses of one version of IP that are banned for the same time.
+type Range struct {
+	First, Last netip.Addr
+	Until       time.Time // zero: until it is lifted
+}
+
+// Ranges are disjoint and sorted: a set of intervals of nftables refuses overlaps. They are never changed.
+type Ranges []Range
+
+// Find returns the range that an address is in.
+func (r Ranges) Find(addr netip.Addr) (Range, bool) {
+	addr = addr.Unmap().WithZone("")
+	i, found := slices.BinarySearchFunc(r, addr, func(x Range,
+		a netip.Addr) int {
+		return x.First.Compare(a)
+	})
+	if !found {
+		i--
+	}
+	if i < 0 || r[i].Last.Less(addr) {
+		return Range{}, false
+	}
+	return r[i], true
+}
+
+// Refuses reports whether an address is banned at a time.
+func (r Ranges) Refuses(addr netip.Addr, now time.Time) bool {
+	found, banned := r.Find(addr)
+	return banned && (found.Until.IsZero() || now.Before(found.Until))
+}
+
+// Ranges returns what the list bans. Where prefixes overlap, the ban counts that ends last.
+func (l *List) Ranges() Ranges {
+	all := l.Bans()
+	for _, p := range l.denied {
+		all = append(all, Ban{Prefix: p})
+	}
+	slices.SortFunc(all, func(a, b Ban) int { // of two equal prefixes the one first that outlives the other
+		return cmp.Or(a.Prefix.Addr().Compare(b.Prefix.Addr()), cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()),
+			-compareUntil(a.Until, b.Until))
+	})
+	var s sweep
+	for _, b := range all {
+		s.open(Range{First: b.Prefix.Addr(), Last: forward.LastAddr(b.Prefix), Until: b.Until})
+	}
+	s.closeBefore(netip.Addr{})
+	return s.done
+}
+
+// compareUntil orders ends of bans; zero is the last.
+func compareUntil(a, b time.Time) int {
+	switch {
+	case a.IsZero() && b.IsZero():
+		return 0
+	case a.IsZero():
+		return 1
+	case b.IsZero():
+		return -1
+	}
+	return a.Compare(b)
+}
+
+// sweep goes through prefixes from the lowest address to the highest. Two prefixes are disjoint, or one
+// contains the other.
+type sweep struct {
+	done Ranges
+	// the prefixes that contain the current address, each in the one before, and outliving it
+	within  []Range
+	pending netip.Addr // the first address of the innermost that is not in done yet; not valid: none is left
+}
+
+// open adds the next prefix.
+func (s *sweep) open(r Range) {
+	s.closeBefore(r.First)
+	if n := len(s.within); n > 0 {
+		around := s.within[n-1]
+		if compareUntil(r.Until, around.Until) <= 0 {
+			return
+		}
+		s.add(Range{First: s.pending, Last: r.First.Prev(), Until: around.Until})
+	}
+	s.within = append(s.within, r)
+	s.pending = r.First
+}
+
+// closeBefore ends the prefixes whose last address is lower than addr, or all if addr is not valid.
+func (s *sweep) closeBefore(addr netip.Addr) {
+	for n := len(s.within); n > 0; n-- {
+		inner := s.within[n-1]
+		if addr.IsValid() && !inner.Last.Less(addr) {
+			return
+		}
+		s.add(Range{First: s.pending, Last: inner.Last, Until: inner.Until})
+		s.within, s.pending = s.within[:n-1], inner.Last.Next()
+	}
+}
+
+// add adds a range, unless it is empty. It becomes a part of the one before if they meet and end alike.
+func (s *sweep) add(r Range) {
+	if !r.First.IsValid() || !r.Last.IsValid() || r.Last.Less(r.First) {
+		return
+	}
+	if n := len(s.done); n > 0 && s.done[n-1].Last.Next() == r.First && s.done[n-1].Until.Equal(r.Until) {
+		s.done[n-1].Last = r.Last
+		return
+	}
+	s.done = append(s.done, r)
+}
