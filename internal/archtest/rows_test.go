@@ -6,13 +6,14 @@ var rows = []row{
 	// Pure: values in, values out.
 	{pkg: "core/finding"},
 	{pkg: "core/forward", imports: []string{"core/finding"}},
+	{pkg: "core/ban", imports: []string{"core/forward"}},
 	{pkg: "core/ftp"},
 	{pkg: "core/verdict", imports: []string{"core/forward"}},
 	{pkg: "core/pinhole", imports: []string{"core/forward", "core/verdict"}},
 	{pkg: "core/dialogue", imports: []string{"core/forward", "core/ftp", "core/verdict", "core/pinhole"}},
 	{pkg: "core/netflow"},
 	{pkg: "core/ruleset",
-		imports: []string{"core/forward", "core/pinhole"},
+		imports: []string{"core/forward", "core/ban", "core/pinhole"},
 		testing: []string{"core/ruleset/rulesettest"}},
 	{pkg: "core/tlsrecord"},
 
@@ -38,7 +39,7 @@ var rows = []row{
 			"github.com/google/nftables", "github.com/mdlayher/netlink", "golang.org/x/sys",
 		},
 		testing: []string{
-			"try/lab", "core/ruleset/rulesettest", "kernel/nft/nfttest", "try/lab/labtest",
+			"core/ban", "try/lab", "core/ruleset/rulesettest", "kernel/nft/nfttest", "try/lab/labtest",
 		}},
 	{pkg: "kernel/nftforeign",
 		imports: []string{"core/forward", "core/ruleset", "kernel/netlink"},
@@ -86,9 +87,10 @@ var rows = []row{
 
 	// Desired against observed state.
 	{pkg: "gateway",
-		imports: []string{"core/finding", "core/forward", "core/ruleset"},
+		imports: []string{"core/finding", "core/forward", "core/ban", "core/ruleset"},
 		owns:    []string{"golang.org/x/sync"},
 		testing: []string{"core/ruleset/rulesettest"}},
+	{pkg: "gateway/bans", imports: []string{"core/finding", "core/ban", "kernel/system"}},
 	{pkg: "gateway/ipforward", imports: []string{"core/forward", "kernel/system"}},
 	{pkg: "gateway/repair", imports: []string{"kernel/nftwatch"}},
 
@@ -159,20 +161,20 @@ var rows = []row{
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"dataplane/path", "control/ftptest"}},
 	{pkg: "control/tlskeys",
-		imports: []string{"core/finding", "core/forward", "core/verdict"},
+		imports: []string{"core/finding", "core/forward", "core/verdict", "kernel/system"},
 		testing: []string{"try/testca"}},
 
 	// The admin socket, and systemd.
 	{pkg: "ops/admin",
-		imports: []string{"core/forward", "observe/sessions"},
+		imports: []string{"core/forward", "core/ban", "observe/sessions"},
 		owns:    []string{"golang.org/x/net"},
 		testing: []string{"config"}},
 	{pkg: "ops/status",
 		imports: []string{
-			"core/finding", "core/forward", "core/verdict", "kernel/system", "observe/sessions",
-			"observe/health", "gateway/repair", "control/tlskeys", "ops/admin",
+			"core/finding", "core/forward", "core/ban", "core/verdict", "kernel/system",
+			"observe/sessions", "observe/health", "gateway/repair", "control/tlskeys", "ops/admin",
 		},
-		testing: []string{"core/pinhole", "core/ruleset", "gateway", "config"}},
+		testing: []string{"core/pinhole", "core/ruleset", "gateway", "gateway/bans", "config"}},
 	{pkg: "ops/systemd",
 		owns:    []string{"github.com/coreos/go-systemd/v22"},
 		shares:  []string{"golang.org/x/sys"},
@@ -203,7 +205,7 @@ var rows = []row{
 
 	// The file.
 	{pkg: "config",
-		imports: []string{"core/finding", "core/forward"},
+		imports: []string{"core/finding", "core/forward", "core/ban"},
 		owns:    []string{"github.com/pelletier/go-toml/v2"}},
 
 	// The wiring.
@@ -211,9 +213,9 @@ var rows = []row{
 		imports: []string{
 			"core/finding", "core/forward", "core/verdict", "version", "kernel/nft", "kernel/system",
 			"observe/sessions", "observe/health", "observe/loglimit", "observe/metrics", "observe/monitor",
-			"observe/transferlog", "gateway", "gateway/ipforward", "gateway/repair", "dataplane/path",
-			"control/upstream", "control/proxy", "control/listeners", "control/tlskeys", "ops/admin",
-			"ops/status", "ops/systemd", "diagnose/preflight", "config",
+			"observe/transferlog", "gateway", "gateway/bans", "gateway/ipforward", "gateway/repair",
+			"dataplane/path", "control/upstream", "control/proxy", "control/listeners", "control/tlskeys",
+			"ops/admin", "ops/status", "ops/systemd", "diagnose/preflight", "config",
 		},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"control/ftptest"}},
@@ -245,9 +247,10 @@ var rows = []row{
 	{pkg: "cli/terminal", shares: []string{"golang.org/x/sys"}},
 	{pkg: "cli",
 		imports: []string{
-			"core/finding", "core/forward", "core/verdict", "core/ruleset", "version", "observe/sessions",
-			"gateway", "ops/admin", "ops/systemd", "diagnose/doctor", "diagnose/preflight",
-			"diagnose/servercheck", "config", "daemon", "try/lab", "try/demo", "cli/terminal",
+			"core/finding", "core/forward", "core/ban", "core/verdict", "core/ruleset", "version",
+			"observe/sessions", "gateway", "ops/admin", "ops/systemd", "diagnose/doctor",
+			"diagnose/preflight", "diagnose/servercheck", "config", "daemon", "try/lab", "try/demo",
+			"cli/terminal",
 		},
 		owns:    []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
 		testing: []string{"golang.org/x/sys"}},
@@ -257,7 +260,7 @@ var rows = []row{
 
 	// What tests share.
 	{pkg: "control/ftptest", imports: []string{"core/forward"}},
-	{pkg: "core/ruleset/rulesettest", imports: []string{"core/forward"}},
+	{pkg: "core/ruleset/rulesettest", imports: []string{"core/forward", "core/ban", "core/ruleset"}},
 	{pkg: "dataplane/relaytest", imports: []string{"core/forward"}},
 	{pkg: "kernel/nft/nfttest", imports: []string{"core/ruleset", "kernel/nft", "try/lab"}},
 	{pkg: "try/lab/labtest", imports: []string{"try/lab"}},

@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"ftpgate/internal/core/ban"
 	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/observe/sessions"
 	"ftpgate/internal/ops/admin"
@@ -31,6 +32,7 @@ type answers struct {
 	running, ended []sessions.Session
 	events         []sessions.Event
 	reload         error
+	bans           admin.Bans
 	looked         chan struct{} // receives for each request of the running sessions, unless it is nil
 }
 
@@ -60,6 +62,28 @@ func (a *answers) Kill(id string) error {
 		return admin.ErrNoSession
 	}
 	return nil
+}
+
+// bannedAt is when somebody was banned.
+var bannedAt = time.Date(2026, 3, 14, 9, 26, 53, 0, time.Local)
+
+func (a *answers) Bans() admin.Bans { return a.bans }
+
+func (a *answers) Ban(b admin.BanRequest) (admin.Banned, error) {
+	banned := ban.Ban{Prefix: b.Prefix, Since: bannedAt, Reason: b.Reason}
+	if b.For > 0 {
+		banned.Until = bannedAt.Add(b.For)
+	}
+	return admin.Banned{Ban: banned, Ended: 1}, ban.Check(b.Prefix)
+}
+
+func (a *answers) Unban(p netip.Prefix) error {
+	for _, b := range a.bans.Bans {
+		if b.Prefix == p {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s is %w", ban.Name(p), ban.ErrNotBanned)
 }
 
 func (a *answers) Reload(context.Context) error { return a.reload }

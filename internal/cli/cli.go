@@ -85,7 +85,8 @@ addresses: clients connect to the gateway and know nothing of the server.`,
 	root.SetContext(context.Background())
 	root.SetHelpCommand(newHelp())
 	root.AddCommand(newForward(), newRun(), newCheck(), newRules(), newDemo(), newLab(),
-		newStatus(), newSessions(), newExplain(), newKill(), newReload(), newDoctor())
+		newStatus(), newSessions(), newExplain(), newKill(),
+		newBan(), newUnban(), newBans(), newReload(), newDoctor())
 	return root
 }
 

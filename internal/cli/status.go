@@ -67,6 +67,10 @@ func statusLines(s terminal.Terminal, status admin.Status, now time.Time) []stri
 	for _, c := range status.Capabilities {
 		fact("data path", c)
 	}
+	if status.Bans+status.Denied > 0 {
+		fact("banned", fmt.Sprintf("%s, and %d by deny in the file: ftpgate bans",
+			finding.Plural(status.Bans, "ban"), status.Denied))
+	}
 	if c := status.Conntrack; c != nil {
 		fact("conntrack", fmt.Sprintf("%d of %d entries (%d %%)", c.Count, c.Max, 100*c.Count/max(1, c.Max)))
 	}

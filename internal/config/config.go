@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"ftpgate/internal/core/ban"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 )
@@ -53,9 +54,10 @@ const (
 type Config struct {
 	Forwards []forward.Forward // at least one, in the file's order; forward.Check finds no fault in them
 	Resolve  time.Duration     // how often to resolve server names again; at least a second
-	// how long running transfers may continue at a stop and a reload; 0: not at all
+	// Drain is how long running transfers may continue at a stop and a reload; 0: not at all.
 	Drain  time.Duration
 	Health time.Duration // how often to ask each server whether it answers; 0: never
+	Deny   ban.Deny      // the clients that no forward serves
 	Admin  Admin         // the admin API
 	Log    Log           // where to log transfers
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"ftpgate/internal/core/ban"
 	"ftpgate/internal/core/forward"
 )
 
@@ -67,17 +68,7 @@ func checkSound(t *testing.T, c *Config, text []byte) {
 		t.Errorf("got %d forwards, resolved every %s, drained for %s; want some, %s or more, and %s or less",
 			len(c.Forwards), c.Resolve, c.Drain, minResolve, maxDrain)
 	}
-	var raw struct {
-		Resolve, Drain string
-		Health         string
-		Admin          struct {
-			Socket, Group *string
-			Listen        string
-			TokenFile     string `toml:"token_file"`
-		}
-		Log     struct{ Transfers, Xferlog string }
-		Forward []rawForward
-	}
+	var raw rawFile
 	decoder := toml.NewDecoder(bytes.NewReader(bytes.TrimPrefix(text,
 		[]byte("\xef\xbb\xbf")))).DisallowUnknownFields()
 	if err := decoder.Decode(&raw); err != nil {
@@ -89,6 +80,9 @@ func checkSound(t *testing.T, c *Config, text []byte) {
 	}
 	if c.Health != health || health != 0 && (health < minHealth || health > maxHealth) {
 		t.Errorf("got health %s; want %q, off or from %s to %s", c.Health, raw.Health, minHealth, maxHealth)
+	}
+	if deny := denyOf(raw.Deny); !reflect.DeepEqual(c.Deny, deny) {
+		t.Errorf("got deny %v; want %v", c.Deny, deny)
 	}
 	admin := Admin{Socket: DefaultSocket, Group: DefaultGroup, TokenFile: orNone(raw.Admin.TokenFile)}
 	if s := raw.Admin.Socket; s != nil {
@@ -111,6 +105,32 @@ func checkSound(t *testing.T, c *Config, text []byte) {
 			t.Errorf("forward %d: got %+v; want %+v", i+1, got, want)
 		}
 	}
+}
+
+// rawFile is a file for go-toml's decoder.
+type rawFile struct {
+	Resolve, Drain string
+	Health         string
+	Deny           []string
+	Admin          struct {
+		Socket, Group *string
+		Listen        string
+		TokenFile     string `toml:"token_file"`
+	}
+	Log     struct{ Transfers, Xferlog string }
+	Forward []rawForward
+}
+
+// denyOf returns what a sound deny asks for.
+func denyOf(texts []string) (d ban.Deny) {
+	for _, text := range texts {
+		if p, err := ban.ParseDenied(text); err == nil {
+			d.Prefixes = append(d.Prefixes, p)
+		} else {
+			d.Files = append(d.Files, text)
+		}
+	}
+	return d
 }
 
 // rawForward is a [[forward]] for go-toml's decoder.

@@ -5,8 +5,12 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/pelletier/go-toml/v2/unstable"
+
+	"ftpgate/internal/core/ban"
 	"ftpgate/internal/core/forward"
 )
 
@@ -111,6 +115,23 @@ func dataKeys() []Key {
 	)
 }
 
+// parseDeny reads an element of deny.
+func parseDeny(v values, text string) error {
+	if !strings.HasPrefix(text, "/") {
+		p, err := ban.ParseDenied(text)
+		if err != nil {
+			return fmt.Errorf("deny: %w; the path of a file begins with /", err)
+		}
+		v.Deny.Prefixes = append(v.Deny.Prefixes, p)
+		return nil
+	}
+	if err := checkPath("deny", text); err != nil {
+		return err
+	}
+	v.Deny.Files = append(v.Deny.Files, text)
+	return nil
+}
+
 // parseListen leaves the interface alone, which may stand above.
 func parseListen(v values, text string) error {
 	l, err := forward.ParseListen(text)
@@ -169,5 +190,14 @@ func topKeys() []Key {
 			Help:        "how often to ask each server whether it answers",
 			Doc:         `how often to ask each server whether it answers; "off": never`,
 		}, DefaultHealth, minHealth, maxHealth, func(v values) *time.Duration { return &v.Health }),
+		Key{Name: "deny", kind: unstable.Array, Argument: "PREFIX",
+			Example:   `["192.0.2.7", "/etc/ftpgate/denied"]`,
+			Otherwise: "nobody",
+			Help:      "clients to refuse: address, prefix or file; repeatable",
+			Doc: "the clients that no forward serves: addresses, prefixes, and files of them by their whole" +
+				" path, which are [read again](#denied-clients) when they change",
+			parse: parseDeny,
+			isSet: func(v values) bool { return len(v.Deny.Prefixes)+len(v.Deny.Files) > 0 },
+		},
 	)
 }

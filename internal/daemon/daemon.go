@@ -17,6 +17,7 @@ import (
 	"ftpgate/internal/config"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/gateway"
+	"ftpgate/internal/gateway/bans"
 	"ftpgate/internal/ops/systemd"
 )
 
@@ -62,12 +63,16 @@ func (d *Daemon) Run(ctx context.Context) error {
 	defer opened.Close() // sockets that are not served
 	findings = slices.Concat(findings, cannotListen, r.openEndpoints())
 	d.confine() // before keys are read, so that they are read with the same rights at start and at a reload
-	findings = slices.Concat(findings, loadKeys(r.keys, d.Config.Forwards), d.cannotReload())
+	denied, cannotDeny := bans.Read(d.Config.Deny)
+	findings = slices.Concat(findings, loadKeys(r.keys, d.Config.Forwards), cannotDeny, d.cannotReload())
 	if ctx.Err() != nil {
 		return nil
 	}
 	if faults := d.report(findings); faults > 0 {
 		return fmt.Errorf("%w: %s, nothing has been changed", ErrStart, finding.Plural(faults, "fault"))
+	}
+	if err := r.ban(denied); err != nil {
+		return fmt.Errorf("%w: %w", ErrStart, err)
 	}
 	if err := r.publish(forwards, r.prober.Dead...); err != nil {
 		return fmt.Errorf("%w: %w", ErrStart, err)
@@ -81,6 +86,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	// The pings continue while the daemon drains.
 	defer systemd.StartWatchdog(context.WithoutCancel(ctx), r.alive, r.notify)()
 	defer r.health.Start(ctx)()
+	defer r.bans.Start(ctx)()
 	r.inspect(forwards)
 	r.serve(ctx)
 	return r.stop()

@@ -20,6 +20,7 @@ import (
 	"ftpgate/internal/dataplane/path"
 	"ftpgate/internal/diagnose/preflight"
 	"ftpgate/internal/gateway"
+	"ftpgate/internal/gateway/bans"
 	"ftpgate/internal/gateway/ipforward"
 	"ftpgate/internal/gateway/repair"
 	"ftpgate/internal/kernel/nft"
@@ -44,6 +45,7 @@ type instance struct {
 	gateway    *gateway.Gateway
 	paths      *path.Paths
 	keys       *tlskeys.Keys
+	bans       *bans.Keeper
 	listeners  *listeners.Set
 	counts     *proxy.Counts
 	sessionLog *sessions.Log
@@ -87,16 +89,20 @@ func (d *Daemon) newInstance() *instance {
 	}, d.Log)
 	r.metrics = metrics.New(metrics.Build{Version: version.String(), GoVersion: runtime.Version()},
 		verdict.RefusalNames(), r.metricSources())
+	r.bans = bans.New(bans.Config{Log: d.Log, Apply: r.gateway.SetBans, End: r.endSessions,
+		File: bansFile(d.Table)})
 	r.listeners = listeners.New(listeners.Shared{
 		Log: d.Log, Counts: r.counts, SessionLog: r.sessionLog, Keys: sessionKeys{r.keys},
 		DataPath: r.paths.For,
 		Refused:  r.metrics.Refused,
+		Banned:   r.bans.Refuses,
 	})
 	r.status = &status.Source{
 		Version: version.String(), File: d.File, Table: d.Table, Started: r.started,
 		Gateway: r.gateway, SessionLog: r.sessionLog, Expiries: r.keys.Expiries,
 		RequestReload: r.requestReload,
 		Repairs:       r.repairer.State, Health: r.health.State, FilterRemedy: r.prober.FilterRemedy,
+		Keeper: r.bans,
 	}
 	r.prober.Ours = r.listeners.ListensAt
 	r.gateway.OnChange = r.listeners.Update

@@ -92,6 +92,7 @@ func (r *instance) metricSources() metrics.Sources {
 			return all
 		},
 		Answers: r.health.Answers,
+		Banned:  func() (bans, denied int) { return len(r.bans.Bans()), r.bans.Denied() },
 		Conntrack: func() (entries, limit uint64, known bool) {
 			entries, limit, err := system.ConntrackFill()
 			return entries, limit, err == nil

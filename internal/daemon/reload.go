@@ -8,6 +8,7 @@ import (
 
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/gateway"
+	"ftpgate/internal/gateway/bans"
 	"ftpgate/internal/ops/admin"
 	"ftpgate/internal/ops/systemd"
 )
@@ -57,10 +58,20 @@ func (r *instance) replaceConfig(ctx context.Context) error {
 	if findings = append(findings, cannotListen...); r.report(findings) > 0 {
 		return notReady(findings)
 	}
+	denied, cannotDeny := bans.Read(wanted.Deny)
+	if r.report(cannotDeny) > 0 {
+		return notReady(cannotDeny)
+	}
 	if findings = loadKeys(r.keys, wanted.Forwards); r.report(findings) > 0 { // the old keys stay
 		return notReady(findings)
 	}
-	if err := r.publish(forwards); err != nil {
+	before, err := r.bans.Deny(denied)
+	if err == nil {
+		if err = r.publish(forwards); err != nil {
+			_, _ = r.bans.Deny(before) // else they are denied until the next reload
+		}
+	}
+	if err != nil {
 		loadKeys(r.keys, r.Config.Forwards)
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"sync"
 
+	"ftpgate/internal/core/ban"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ruleset"
 )
@@ -50,6 +51,7 @@ type Gateway struct {
 	changing sync.Mutex
 	kernel   Kernel          // nil: this process can have no tables; guarded by changing
 	owner    Kernel          // the last kernel to install the table, which removes it; guarded by changing
+	bans     ban.Ranges      // the clients that the table refuses; guarded by changing
 	failed   map[string]bool // names of forwards whose last lookup failed; guarded by changing
 
 	mu        sync.Mutex         // never held during a wait
@@ -129,7 +131,29 @@ func (g *Gateway) build(forwards []forward.Resolved) ruleset.Table {
 	if g.PassthroughRanges != nil {
 		ranges = g.PassthroughRanges()
 	}
-	return ruleset.Build(g.table, forwards, ranges...)
+	return ruleset.Build(g.table, forwards, ranges...).Banning(g.bans, forwards)
+}
+
+// SetBans makes the table refuse these clients from now on, also after later changes. If there is no table,
+// it will when there is one. After an error it refuses those that it did.
+func (g *Gateway) SetBans(bans ban.Ranges) error {
+	g.changing.Lock()
+	defer g.changing.Unlock()
+	before := g.bans
+	g.bans = bans
+	forwards, _ := g.published()
+	table := g.build(forwards)
+	if g.kernel == nil || table.Empty() {
+		return nil
+	}
+	if err := g.kernel.Apply(table); err != nil {
+		g.bans = before
+		return fmt.Errorf("gateway: ban: %w", err)
+	}
+	if g.OnApply != nil {
+		g.OnApply()
+	}
+	return nil
 }
 
 // Repair compares the kernel's table with the published one, and restores what another program has removed,

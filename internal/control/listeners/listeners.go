@@ -37,6 +37,7 @@ type Shared struct {
 	Keys       proxy.Keys
 	// DataPath returns the data path of a forward. current returns the current state of the forward.
 	DataPath func(current func() forward.Resolved) dataplane.Path
+	Banned   func(client netip.Addr) bool // reports whether a client is banned now; nil: none is
 	// Refused is called for each refusal, with the forward's name and the refusal's kind. It must not block.
 	// It may be nil.
 	Refused func(forward, kind string)
@@ -190,6 +191,7 @@ func (s *Set) start(ctx context.Context, at forward.Listen, socket *net.TCPListe
 	current := func() forward.Resolved { return *l.forward.Load() }
 	served := &proxy.Proxy{
 		Forward: current, Path: s.shared.DataPath(current), Keys: s.shared.Keys, Log: s.shared.Log,
+		Banned: s.shared.Banned,
 		Counts: s.shared.Counts, SessionLog: s.shared.SessionLog,
 		Refused: func(kind verdict.RefusalKind) {
 			if s.shared.Refused != nil {

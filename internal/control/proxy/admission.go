@@ -20,6 +20,9 @@ const maxRejecting = 256
 
 // admit counts a client, or returns why it is rejected.
 func (p *Proxy) admit(from netip.Addr, f forward.Resolved) (kind verdict.RefusalKind, reason string) {
+	if p.Banned != nil && p.Banned(from) {
+		return verdict.RefusedBanned, session.Banned
+	}
 	allowed := func(c netip.Prefix) bool { return c.Contains(from) }
 	if len(f.Clients) > 0 && !slices.ContainsFunc(f.Clients, allowed) {
 		return verdict.RefusedClient, "this address may not use this gateway"

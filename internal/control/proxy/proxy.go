@@ -38,6 +38,7 @@ type Proxy struct {
 	Keys       session.Keys // nil: no forward has TLS
 	Log        *slog.Logger
 	Refused    func(kind verdict.RefusalKind) // is called for each refusal, and must not block; nil: none
+	Banned     func(client netip.Addr) bool   // reports whether a client is banned now; nil: nobody is
 	Counts     *Counts                        // shared by all forwards of a gateway; nil: not counted
 	SessionLog *sessions.Log                  // shared, too; nil: one of its own
 
@@ -83,8 +84,8 @@ func (p *Proxy) Serve(draining, aborted context.Context, l *net.TCPListener) err
 	p.shortest = p.writeTime()
 	p.env = session.Env{
 		Path: p.Path, Keys: p.Keys, Log: p.Log,
-		Reporter:  refusal.Reporter{Log: p.Log, Count: p.countRefusal},
-		Ended:     p.forget,
+		Reporter: refusal.Reporter{Log: p.Log, Count: p.countRefusal},
+		Ended:    p.forget, Banned: p.Banned,
 		WriteTime: p.writeTime(), CloseTime: cmp.Or(p.longestClose, session.CloseTime),
 		LoginDelay: cmp.Or(p.loginDelay, failureDelay),
 	}
@@ -158,7 +159,7 @@ func (p *Proxy) begin(draining, aborted context.Context, client *net.TCPConn) *s
 			why = session.DrainRefusal(context.Cause(draining))
 			why.Kind = verdict.RefusedDrain
 		case dialing.Err() != nil:
-			why = refusal.New(verdict.NotRefused, verdict.CodeKilled, session.OperatorEnded)
+			why = session.Killed(p.Banned, from)
 		}
 		p.reject(f, client, record, why)
 		return nil

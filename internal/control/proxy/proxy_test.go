@@ -218,6 +218,7 @@ func TestSessionFailedLogins(t *testing.T) {
 	}
 	b.client.hear("530 no")
 	b.server.heardAll()
+	b.wantRefused("login=3")
 }
 
 // To stop: idle sessions end with a reason, a transfer may finish, and aborted ends what does not.

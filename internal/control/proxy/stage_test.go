@@ -300,8 +300,12 @@ func (b *stage) wantRefused(want string) {
 	}
 	for _, w := range strings.Fields(want) {
 		kind, n, _ := strings.Cut(w, "=")
+		message := "request refused"
+		if kind == verdict.RefusedLogin.String() {
+			message = "login failed"
+		}
 		if got := fmt.Sprint(strings.Count(b.logs.String(),
-			`level=WARN msg="request refused" forward=test`)); len(strings.Fields(want)) == 1 && got != n {
+			`level=WARN msg="`+message+`" forward=test`)); len(strings.Fields(want)) == 1 && got != n {
 			b.t.Errorf("log: got %s refusals; want %s: %s", got, n, b.logs)
 		}
 		if !strings.Contains(b.logs.String(), "kind="+kind) {

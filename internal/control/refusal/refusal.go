@@ -19,6 +19,7 @@ type Refusal struct {
 	verdict.Refusal
 	Err   error      // the cause; nil: there is none
 	Peer  netip.Addr // the client
+	User  string     // whose login failed, as the client spelled the name
 	Verb  string     // of the client's last command; "": not a known one
 	Reply string     // the server's last reply
 	Fatal bool       // the session ends with it
@@ -107,7 +108,12 @@ func (t Reporter) Report(record *sessions.Record, r Refusal, who func() []slog.A
 	if r.Unlogged {
 		return
 	}
-	attrs := append(who(), slog.String("kind", r.Kind.String()), slog.String("reason", r.Reason))
+	// Programs such as fail2ban read these two messages: docs/banning.md has what of them stays as it is.
+	message, attrs := "request refused", who()
+	if r.Kind == verdict.RefusedLogin {
+		message, attrs = "login failed", append(attrs, slog.String("user", r.User))
+	}
+	attrs = append(attrs, slog.String("kind", r.Kind.String()), slog.String("reason", r.Reason))
 	if (r.Kind == verdict.RefusedLogin || r.Code == verdict.CodeServerTurnedAway) && r.Reply != "" {
 		attrs = append(attrs, slog.String("reply", r.Reply))
 	}
@@ -117,5 +123,5 @@ func (t Reporter) Report(record *sessions.Record, r Refusal, who func() []slog.A
 	if r.Err != nil {
 		attrs = append(attrs, slog.Any("err", r.Err))
 	}
-	t.Log.LogAttrs(context.Background(), slog.LevelWarn, "request refused", attrs...)
+	t.Log.LogAttrs(context.Background(), slog.LevelWarn, message, attrs...)
 }

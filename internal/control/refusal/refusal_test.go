@@ -72,6 +72,11 @@ func TestTell(t *testing.T) {
 		"a refusal": {withRemedy, verdict.CodeThirdPartyPort, true,
 			`level=WARN msg="request refused" who=me kind=address reason="not yours" ` +
 				`remedy="mend it" err=cause`},
+		"a failed login": {Refusal{Refusal: verdict.Refusal{Kind: verdict.RefusedLogin,
+			Reason: "login failed"},
+			User: `a" who=you`, Reply: "530 no"}, verdict.CodeLoginFailed, true,
+			`level=WARN msg="login failed" who=me user="a\" who=you" kind=login reason="login failed" ` +
+				`reply="530 no" remedy=`},
 		"a broken transfer": {FromData(errors.New("reset")), verdict.CodeFine, true,
 			`kind=broken_transfer reason="" remedy="check the log of the end that broke it, and the `},
 		"the server's": {New(verdict.NotRefused, verdict.CodeServerRefusedPASV, "500 no"),

@@ -5,9 +5,7 @@ import (
 	"log/slog"
 	"slices"
 
-	"ftpgate/internal/control/refusal"
 	"ftpgate/internal/core/pinhole"
-	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/dataplane"
 )
 
@@ -66,7 +64,7 @@ func (s *Session) awaitDetached() {
 	}
 	s.detached = nil
 	if s.wasKilledAfterEnd() {
-		r := refusal.New(verdict.NotRefused, verdict.CodeKilled, OperatorEnded)
+		r := s.killed()
 		r.Fatal, r.Peer = true, s.Client()
 		s.report(r)
 	}

@@ -38,7 +38,9 @@ type Env struct {
 	Keys     Keys // nil: no forward has TLS
 	Log      *slog.Logger
 	Reporter refusal.Reporter
-	Ended    func(s *Session) // is called when a session is over, with the data that is relayed for it
+	// is called when a session is over, with the data that is relayed for it
+	Ended  func(s *Session)
+	Banned func(client netip.Addr) bool // reports whether a client is banned now; nil: nobody is
 
 	WriteTime  time.Duration // how long a peer may take for a line
 	CloseTime  time.Duration // how long a session that is over waits for the data path

@@ -14,16 +14,22 @@ import (
 // toClient. It returns the step it carried out, which is another one if the action failed; false: another
 // reader took the turn. Only the reader that has the turn calls it, and the functions below.
 func (s *Session) carryOut(step dialogue.Step) (done dialogue.Step, ok bool) {
-	if step.FailedLogins > freeLoginFailures &&
-		!s.delay(time.Duration(step.FailedLogins)*s.env.LoginDelay) {
-		return step, true
+	failedLogin := step.FailedLogins > 0
+	if failedLogin { // at once, also for a client that does not wait for the answer
+		s.refuseStep(step, nil)
+		if step.FailedLogins > freeLoginFailures && !s.isTerminated() &&
+			!s.delay(time.Duration(step.FailedLogins)*s.env.LoginDelay) {
+			return step, true
+		}
 	}
 	action := step.Action
 	step, err := s.act(step)
 	if err == errTurnTaken {
 		return step, false
 	}
-	s.refuseStep(step, err)
+	if !failedLogin {
+		s.refuseStep(step, err)
+	}
 	if s.isTerminated() {
 		s.reportEnding()
 		return step, true
@@ -60,7 +66,8 @@ func (s *Session) refuseStep(step dialogue.Step, err error) {
 	if !refused && step.Refusal.Code == "" {
 		return
 	}
-	r := refusal.Refusal{Refusal: step.Refusal, Err: err, Fatal: step.End || s.isTerminated()}
+	r := refusal.Refusal{Refusal: step.Refusal, Err: err, User: step.FailedUser, Fatal: step.End ||
+		s.isTerminated()}
 	if !refused {
 		r.Reason, r.Err = s.transcript.ServerReply(), nil // the server's, which is passed on
 	}

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"net/netip"
+
 	"ftpgate/internal/control/refusal"
 	"ftpgate/internal/core/verdict"
 )
@@ -11,7 +13,7 @@ func (s *Session) refuse(r refusal.Refusal) { s.report(s.described(r)) }
 func (s *Session) report(r refusal.Refusal) {
 	if r.Kind != verdict.NotRefused {
 		s.refusals.add()
-		r.Unlogged = s.refusals.all > loggedRefusals && !r.Fatal
+		r.Unlogged = s.refusals.all > loggedRefusals && !r.Fatal && r.Kind != verdict.RefusedLogin
 	}
 	s.env.Reporter.Report(s.record, r, s.who)
 	if s.refusals.tooMany(s.dialogue.LoggedIn()) {
@@ -60,10 +62,23 @@ func (s *Session) Abort(code verdict.Code, reason string) { s.abort(code, reason
 
 // Kill ends the session and its data connections for an operator, also if only these are left. It never
 // waits.
-func (s *Session) Kill() { s.abort(verdict.CodeKilled, OperatorEnded, true) }
+func (s *Session) Kill() {
+	r := s.killed()
+	s.abort(r.Code, r.Reason, true)
+}
 
-// OperatorEnded is the reason for the client if an operator ends its session.
-const OperatorEnded = "an operator ended the session"
+func (s *Session) killed() refusal.Refusal { return Killed(s.env.Banned, s.Client()) }
+
+// Banned is the reason for a client that is banned.
+const Banned = "your address is banned"
+
+// Killed is the refusal for a client whose session an operator ends, or whose address is banned now.
+func Killed(banned func(netip.Addr) bool, client netip.Addr) refusal.Refusal {
+	if banned != nil && banned(client) {
+		return refusal.New(verdict.NotRefused, verdict.CodeBanned, Banned)
+	}
+	return refusal.New(verdict.NotRefused, verdict.CodeKilled, "an operator ended the session")
+}
 
 func (s *Session) abort(code verdict.Code, reason string, severs bool) {
 	s.mu.Lock()

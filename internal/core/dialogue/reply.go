@@ -251,7 +251,10 @@ func (d *Dialogue) login(s *Step, r request, code int) {
 			d.loggedIn = false
 		}
 		d.failures++
-		s.FailedLogins = d.failures
+		s.FailedLogins, s.FailedUser = d.failures, d.pendingUser
+		if r.verb == "USER" {
+			s.FailedUser = r.user
+		}
 		s.Refusal.Kind, s.Refusal.Reason = verdict.RefusedLogin, "login failed"
 		if d.failures >= d.config.LoginFailures {
 			s.end(verdict.RefusedLogin, "too many failed logins")

@@ -62,11 +62,12 @@ type Step struct {
 	ToClient, ToServer []byte // whole lines with CR LF; ToClient may begin with answers to Telnet options
 	Urgent             int    // how many bytes of ToServer are urgent: Telnet commands before its line
 
-	Login         Login // of a server's reply
-	TransferBegan bool  // a transfer is under way from now on
-	DataRefused   bool  // the server ends the transfer because of its data connection
-	Aborted       bool  // the client sent ABOR for the transfer that ends with the step
-	FailedLogins  int   // how many logins failed so far, if this was one: delay the reply; else 0
+	Login         Login  // of a server's reply
+	TransferBegan bool   // a transfer is under way from now on
+	DataRefused   bool   // the server ends the transfer because of its data connection
+	Aborted       bool   // the client sent ABOR for the transfer that ends with the step
+	FailedUser    string // the user name of a failed login, as the client spelled it
+	FailedLogins  int    // how many logins failed so far, if this was one: delay the reply; else 0
 	// a refusal or correction, for the log, a counter and the session's record
 	Refusal    verdict.Refusal
 	Transition Transition // once the lines are sent

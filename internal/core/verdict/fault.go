@@ -34,6 +34,7 @@ const (
 	CodeLoginFailed           Code = "login_failed"
 
 	CodeClientNotAllowed   Code = "client_not_allowed"
+	CodeBanned             Code = "banned"
 	CodeTooManySessions    Code = "too_many_sessions"
 	CodeShutDown           Code = "shut_down"
 	CodeLoginTime          Code = "login_time"
@@ -139,5 +140,5 @@ func (f Fault) Minor() bool {
 // ExplainsNothing reports whether such an end of a session explains nothing if something failed before: a
 // client that gave up is idle in the end.
 func (f Fault) ExplainsNothing() bool {
-	return f.Code == CodeIdle || f.Code == CodeShutDown || f.Code == CodeKilled
+	return f.Code == CodeIdle || f.Code == CodeShutDown || f.Code == CodeKilled || f.Code == CodeBanned
 }

@@ -16,6 +16,7 @@ type RefusalKind uint8
 const (
 	NotRefused    RefusalKind = iota
 	RefusedClient             // the client may not use the forward
+	RefusedBanned             // the client is banned
 	RefusedLimit              // too many sessions
 	RefusedDrain              // the client connected while the gateway shuts down
 	// the server cannot be reached, does not answer, turns clients away, or left
@@ -44,6 +45,7 @@ var kinds = [RefusalKinds]struct {
 }{
 	NotRefused:            {"none", ""},
 	RefusedClient:         {"client", CodeClientNotAllowed},
+	RefusedBanned:         {"banned", CodeBanned},
 	RefusedLimit:          {"limit", CodeTooManySessions},
 	RefusedDrain:          {"drain", CodeShutDown},
 	RefusedUnreachable:    {"unreachable", CodeServerUnreachable},

@@ -72,6 +72,11 @@ var controlSentences = map[Code]sentence{
 		says("{peer} may not use this forward"),
 		says("add its address to the forward's clients if it should have access"),
 	},
+	CodeBanned: {
+		says("{peer} is banned"),
+		says("ftpgate bans says since when and why, and ftpgate unban lifts it; addresses in deny are " +
+			"banned by the file"),
+	},
 	CodeTooManySessions: {
 		says("rejected: {reason}"),
 		says("raise max_sessions_per_client or max_sessions if these are legitimate clients: ftpgate " +

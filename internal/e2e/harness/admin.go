@@ -37,8 +37,16 @@ func StartAdminGateway(t *testing.T, l *lab.Lab, forwards string) *AdminGateway 
 		Socket:      filepath.Join(dir, "s"),
 		TransferLog: filepath.Join(dir, "transfers.json"), Xferlog: filepath.Join(dir, "xferlog")}
 	s.WriteConfig(t, forwards)
-	s.Program = Start(t, s.Host, "run", "-c", s.ConfigFile).AwaitReady()
+	s.Start(t)
 	return s
+}
+
+// Start runs ftpgate, also again after it has ended. Its state is in the directory of its files.
+func (s *AdminGateway) Start(t *testing.T) {
+	t.Helper()
+	cmd := Command("run", "-c", s.ConfigFile)
+	cmd.Env = append(cmd.Env, "STATE_DIRECTORY="+filepath.Join(filepath.Dir(s.ConfigFile), "state"))
+	s.Program = StartCommand(t, s.Host, cmd).AwaitReady()
 }
 
 // WriteConfig writes the configuration file, with these forwards. Nobody but clients connects to their

@@ -44,7 +44,7 @@ func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
 	if peer == "" {
 		return h.next.Handle(ctx, r)
 	}
-	if r.Level >= slog.LevelInfo && !h.peers.admit(peer, r.Time, classOf(r.Level)) {
+	if r.Level >= slog.LevelInfo && !h.peers.admit(peer, r.Time, classOf(r)) {
 		return nil
 	}
 	return h.next.Handle(ctx, shortened(r))
@@ -68,11 +68,11 @@ func (h *Handler) Report(now time.Time) {
 	for _, l := range h.peers.takeLeftOut(now) {
 		if l.peers == 0 {
 			log.Warn("the log leaves out lines about a peer: there are too many", "peer", l.peer,
-				"warnings", l.lines[warnings], "others", l.lines[infos])
+				"failed_logins", l.lines[logins], "warnings", l.lines[warnings], "others", l.lines[infos])
 			continue
 		}
 		log.Warn("the log leaves out lines about more peers: there are too many", "peers", l.peers,
-			"warnings", l.lines[warnings], "others", l.lines[infos])
+			"failed_logins", l.lines[logins], "warnings", l.lines[warnings], "others", l.lines[infos])
 	}
 }
 

@@ -18,6 +18,8 @@ type stage struct {
 	t   *testing.T
 	out bytes.Buffer
 	now time.Time
+
+	logins bool // the lines are about failed logins
 }
 
 func newStage(t *testing.T) *stage {
@@ -37,7 +39,11 @@ func (s *stage) log(times int, h slog.Handler, level slog.Level, attrs ...slog.A
 	s.t.Helper()
 	before := bytes.Count(s.out.Bytes(), []byte{'\n'})
 	for range times {
-		r := slog.NewRecord(s.now, level, "line", 0)
+		message := "line"
+		if s.logins {
+			message = loginFailed
+		}
+		r := slog.NewRecord(s.now, level, message, 0)
 		r.AddAttrs(attrs...)
 		if err := h.Handle(context.Background(), r); err != nil {
 			s.t.Fatal(err)
@@ -89,6 +95,28 @@ func TestOnePeer(t *testing.T) {
 	}
 }
 
+// No flood of other lines makes failed logins disappear, neither of the same peer nor of others.
+func TestFailedLogins(t *testing.T) {
+	s := newStage(t)
+	for i := range 100 {
+		s.log(300, s, slog.LevelWarn, client(fmt.Sprintf("192.0.2.%d:1", i)))
+	}
+	if got := s.log(1, s, slog.LevelWarn, client("198.51.100.1:1")); got != 0 {
+		t.Fatalf("got a line of %d other peers; want the budget of all spent", got)
+	}
+	s.logins = true
+	for _, peer := range []string{"192.0.2.1:1", "198.51.100.1:1"} {
+		if got := s.log(300, s, slog.LevelWarn, client(peer)); got != 200 {
+			t.Errorf("%s: got %d failed logins; want 200", peer, got)
+		}
+	}
+	s.out.Reset()
+	s.Report(s.now)
+	if want := "peers=91 failed_logins=200 warnings=22001 others=0"; !strings.Contains(s.out.String(), want) {
+		t.Errorf("got %s; want %s", s.out.String(), want)
+	}
+}
+
 // Whoever has one address of IPv6 has its /64, and every port; a user has every process.
 func TestSamePeer(t *testing.T) {
 	for name, tt := range map[string]struct{ key, a, b, c string }{
@@ -126,8 +154,8 @@ func TestDerived(t *testing.T) {
 func TestManyPeers(t *testing.T) {
 	for level, want := range map[slog.Level]int{slog.LevelInfo: 5000, slog.LevelWarn: 5000} {
 		rest := map[slog.Level]string{ // all that have no budgets of their own
-			slog.LevelInfo: " peers=1 warnings=0 others=15000\n",
-			slog.LevelWarn: " peers=1 warnings=15000 others=0\n",
+			slog.LevelInfo: " peers=1 failed_logins=0 warnings=0 others=15000\n",
+			slog.LevelWarn: " peers=1 failed_logins=0 warnings=15000 others=0\n",
 		}[level]
 		s := newStage(t)
 		got := 0
@@ -157,9 +185,9 @@ func TestReport(t *testing.T) {
 	s.out.Reset()
 	s.Report(s.now)
 	want := `level=WARN msg="the log leaves out lines about a peer: there are too many" ` +
-		"peer=192.0.2.1 warnings=10 others=3\n" +
+		"peer=192.0.2.1 failed_logins=0 warnings=10 others=3\n" +
 		`level=WARN msg="the log leaves out lines about a peer: there are too many" ` +
-		"peer=2001:db8::/64 warnings=0 others=1\n"
+		"peer=2001:db8::/64 failed_logins=0 warnings=0 others=1\n"
 	if got := s.out.String(); got != want {
 		t.Errorf("got %s; want %s", got, want)
 	}
@@ -174,8 +202,10 @@ func TestReport(t *testing.T) {
 	s.out.Reset()
 	s.Report(s.now)
 	told := strings.Split(strings.TrimSpace(s.out.String()), "\n")
-	if len(told) != maxReported+1 || !strings.Contains(told[0], "peer=192.0.2.139 warnings=40 others=0") ||
-		!strings.HasSuffix(told[maxReported], "more peers: there are too many\" peers=30 warnings=465 "+
+	if len(told) != maxReported+1 || !strings.Contains(told[0],
+		"peer=192.0.2.139 failed_logins=0 warnings=40 others=0") ||
+		!strings.HasSuffix(told[maxReported], "more peers: there are too many\" peers=30 failed_logins=0 "+
+			"warnings=465 "+
 			"others=0") {
 		t.Errorf("got %d lines: %s", len(told), strings.Join(told, "\n"))
 	}

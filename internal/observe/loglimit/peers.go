@@ -14,11 +14,18 @@ type class uint8
 const (
 	infos    class = iota // sessions that begin, encrypt and end
 	warnings              // and errors: refusals and failures
+	logins                // failed ones, which programs such as fail2ban count
 	classes
 )
 
-func classOf(level slog.Level) class {
-	if level >= slog.LevelWarn {
+// loginFailed is the message of a failed login (package refusal).
+const loginFailed = "login failed"
+
+func classOf(r slog.Record) class {
+	switch {
+	case r.Message == loginFailed:
+		return logins
+	case r.Level >= slog.LevelWarn:
 		return warnings
 	}
 	return infos
@@ -31,11 +38,13 @@ type rate struct {
 }
 
 // The rates. They are high enough to find a fault and to ban clients by their warnings: the log has all
-// sessions of an office behind one address, or of a device that connects every two seconds. A flood writes at
-// most some 15 kB a second.
+// sessions of an office behind one address, or of a device that connects every two seconds. Other lines never
+// displace failed logins. A flood writes at most some 20 kB a second.
 var (
-	ofOne = [classes]rate{infos: {500, time.Second}, warnings: {200, 2 * time.Second}}
-	ofAll = [classes]rate{infos: {5000, 20 * time.Millisecond}, warnings: {5000, 100 * time.Millisecond}}
+	ofOne = [classes]rate{infos: {500, time.Second}, warnings: {200, 2 * time.Second},
+		logins: {200, 2 * time.Second}}
+	ofAll = [classes]rate{infos: {5000, 20 * time.Millisecond}, warnings: {5000, 100 * time.Millisecond},
+		logins: {10000, 50 * time.Millisecond}}
 )
 
 const (
@@ -76,7 +85,7 @@ func (b *budget) refill(r rate, now time.Time) {
 // lines are numbers of lines.
 type lines [classes]int
 
-func (l lines) sum() int { return l[infos] + l[warnings] }
+func (l lines) sum() int { return l[infos] + l[warnings] + l[logins] }
 
 // peer is the state of one peer.
 type peer struct {
@@ -89,7 +98,12 @@ func (p *peer) idle(now time.Time) bool {
 	for c, r := range ofOne {
 		p.budgets[c].refill(r, now)
 	}
-	return p.leftOut == lines{} && p.budgets[infos].spent == 0 && p.budgets[warnings].spent == 0
+	for _, b := range p.budgets {
+		if b.spent > 0 {
+			return false
+		}
+	}
+	return p.leftOut == lines{}
 }
 
 // peers are the budgets of all peers.
@@ -170,8 +184,9 @@ func (p *peers) takeLeftOut(now time.Time) (all []leftOut) {
 		last := all[len(all)-1]
 		all = all[:len(all)-1]
 		rest.peers++
-		rest.lines[infos] += last.lines[infos]
-		rest.lines[warnings] += last.lines[warnings]
+		for c, n := range last.lines {
+			rest.lines[c] += n
+		}
 	}
 	if rest.peers > 0 {
 		all = append(all, rest)

@@ -21,6 +21,7 @@ const (
 	pinholesUsed
 	pinholesExpired
 	serverUp
+	banned
 	certificateNotAfter
 	conntrackEntries
 	conntrackMax
@@ -59,6 +60,8 @@ var catalogue = [familyCount]family{
 		prometheus.CounterValue, []string{"forward", "path"}},
 	serverUp: {"ftpgate_server_up", "Whether the server answered the last checks.",
 		prometheus.GaugeValue, []string{"forward"}},
+	banned: {"ftpgate_banned", "Addresses and prefixes that are refused.", prometheus.GaugeValue,
+		[]string{"by"}},
 	certificateNotAfter: {"ftpgate_certificate_not_after_timestamp_seconds", "When a certificate of the " +
 		"configuration expires.", prometheus.GaugeValue, []string{"forward", "file"}},
 	conntrackEntries: {"ftpgate_conntrack_entries",
@@ -103,6 +106,11 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 			c.put(out, conntrackEntries, float64(entries))
 			c.put(out, conntrackMax, float64(limit))
 		}
+	}
+	if c.sources.Banned != nil {
+		bans, denied := c.sources.Banned()
+		c.put(out, banned, float64(bans), "ban")
+		c.put(out, banned, float64(denied), "deny")
 	}
 	c.showServers(out, now)
 	c.showCertificates(out, now)

@@ -53,6 +53,9 @@ type Sources struct {
 	// Answers returns for each forward whose server was asked whether it answers. The daemon gets it from
 	// package health.
 	Answers func() map[string]bool
+	// Banned returns how many addresses and prefixes are banned, and how many the file denies. The daemon
+	// gets it from package bans.
+	Banned func() (bans, denied int)
 	// Conntrack returns how many connections the kernel tracks in this network namespace, and its limit;
 	// false: unknown. The daemon gets it from package system.
 	Conntrack func() (entries, limit uint64, known bool)

@@ -67,6 +67,7 @@ func fullMetrics(reasons []string) *Metrics {
 				{"archive", RoleCA, at}}
 		},
 		Conntrack: func() (uint64, uint64, bool) { return 512, 262144, true },
+		Banned:    func() (int, int) { return 2, 1312 },
 		Answers: func() map[string]bool {
 			return map[string]bool{"archive": true, "plc": false,
 				"gone": true}

@@ -300,8 +300,10 @@ func (r *Record) fault(f verdict.Fault) {
 	}
 }
 
-// killed reports whether an operator ended the session. Later failures are a consequence.
-func (r *Record) killed() bool { return r.fatal != nil && r.fatal.Code == verdict.CodeKilled }
+// killed reports whether an operator ended the session, or banned its client. Later failures are a consequence.
+func (r *Record) killed() bool {
+	return r.fatal != nil && (r.fatal.Code == verdict.CodeKilled || r.fatal.Code == verdict.CodeBanned)
+}
 
 // Ended records the end of the session; lastLine is the last line that the gateway sent the client, if any.
 // It returns the session at its end. settled reports whether that is final; else, and for a session that the

@@ -50,7 +50,7 @@ func (s Session) Failed() bool {
 	switch s.Verdict.Code {
 	case verdict.CodeFine, verdict.CodeServerRefusedCommand:
 		return false
-	case verdict.CodeIdle, verdict.CodeShutDown, verdict.CodeKilled:
+	case verdict.CodeIdle, verdict.CodeShutDown, verdict.CodeKilled, verdict.CodeBanned:
 		return s.Totals.Failed > 0
 	}
 	return true

@@ -9,8 +9,10 @@ import (
 	"errors"
 	"iter"
 	"net/http"
+	"net/netip"
 	"strings"
 
+	"ftpgate/internal/core/ban"
 	"ftpgate/internal/observe/sessions"
 )
 
@@ -26,6 +28,13 @@ type Source interface {
 	// Kill ends a session. The error is ErrNoSession if there is none, and ErrNotNow if it cannot be ended,
 	// for example because it has ended.
 	Kill(id string) error
+	// Bans returns who is banned.
+	Bans() Bans
+	// Ban bans addresses, or changes their ban. The error wraps ban.ErrUnfit or ban.ErrTooMany, or is the
+	// kernel's.
+	Ban(b BanRequest) (Banned, error)
+	// Unban lifts a ban. The error wraps ban.ErrNotBanned, or is the kernel's.
+	Unban(p netip.Prefix) error
 	// Reload reads the configuration again, and returns when it is in effect. The error is ErrFile if the
 	// file is unsound, and ErrNotNow if there is no file.
 	Reload(ctx context.Context) error
@@ -67,6 +76,9 @@ var kindStatus = []struct {
 	{ErrNoSession, http.StatusNotFound},
 	{ErrNotNow, http.StatusConflict},
 	{ErrFile, http.StatusUnprocessableEntity},
+	{ban.ErrUnfit, http.StatusBadRequest},
+	{ban.ErrTooMany, http.StatusConflict},
+	{ban.ErrNotBanned, http.StatusNotFound},
 }
 
 // errorAnswer turns a Source's error into an answer.

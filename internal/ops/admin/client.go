@@ -10,11 +10,13 @@ import (
 	"iter"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"syscall"
 	"time"
 
+	"ftpgate/internal/core/ban"
 	"ftpgate/internal/observe/sessions"
 )
 
@@ -145,6 +147,38 @@ func (c *Client) Reload(ctx context.Context) error {
 	return c.do(ctx, &c.slow, http.MethodPost, reloadPath)
 }
 
+// Bans returns who is banned.
+func (c *Client) Bans(ctx context.Context) (Bans, error) {
+	var b Bans
+	return b, c.get(ctx, bansPath, &b)
+}
+
+// BansJSON copies the answer to Bans to w as it comes.
+func (c *Client) BansJSON(ctx context.Context, w io.Writer) error { return c.copy(ctx, bansPath, w) }
+
+// Ban bans addresses.
+func (c *Client) Ban(ctx context.Context, b BanRequest) (Banned, error) {
+	body, err := c.request(ctx, &c.http, http.MethodPost, b.path())
+	if err != nil {
+		return Banned{}, err
+	}
+	defer body.Close()
+	var banned Banned
+	if err := json.NewDecoder(body).Decode(&banned); err != nil {
+		return Banned{}, c.brokenAnswer(err)
+	}
+	return banned, nil
+}
+
+// Unban lifts a ban. The error wraps ban.ErrNotBanned if there is none.
+func (c *Client) Unban(ctx context.Context, p netip.Prefix) error {
+	err := c.do(ctx, &c.http, http.MethodDelete, BanRequest{Prefix: p}.path())
+	if e := (*Error)(nil); errors.As(err, &e) && e.status == http.StatusNotFound {
+		e.Kind = ban.ErrNotBanned
+	}
+	return err
+}
+
 func pathOf(id string) string { return sessionsPath + "/" + url.PathEscape(id) }
 
 func (c *Client) get(ctx context.Context, path string, value any) error {
@@ -199,7 +233,7 @@ func (c *Client) request(ctx context.Context, with *http.Client, method, path st
 		return nil, fmt.Errorf("what answers at %s is not ftpgate: it says %q", c.target, answer.Status)
 	}
 	for _, k := range kindStatus {
-		if k.status == answer.StatusCode {
+		if k.status == answer.StatusCode && e.Kind == nil {
 			e.Kind = k.kind
 		}
 	}

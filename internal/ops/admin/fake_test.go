@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"ftpgate/internal/core/ban"
 	"ftpgate/internal/observe/sessions"
 )
 
@@ -67,6 +69,34 @@ func (f *fake) Reload(ctx context.Context) error {
 		return f.reload(ctx)
 	}
 	return nil
+}
+
+func (f *fake) Bans() Bans { return fixedBans() }
+
+func (f *fake) Ban(b BanRequest) (Banned, error) {
+	if err := ban.Check(b.Prefix); err != nil {
+		return Banned{}, err
+	}
+	banned := ban.Ban{Prefix: b.Prefix, Since: began, Reason: b.Reason}
+	if b.For > 0 {
+		banned.Until = began.Add(b.For)
+	}
+	return Banned{Ban: banned, Ended: 1}, nil
+}
+
+func (f *fake) Unban(p netip.Prefix) error {
+	if p != fixedBans().Bans[0].Prefix {
+		return fmt.Errorf("%s is %w", ban.Name(p), ban.ErrNotBanned)
+	}
+	return nil
+}
+
+func fixedBans() Bans {
+	return Bans{Denied: 1312, Bans: []ban.Ban{
+		{Prefix: netip.MustParsePrefix("192.0.2.7/32"), Since: began, Until: began.Add(time.Hour),
+			Reason: "fail2ban: 5 failures in jail ftpgate"},
+		{Prefix: netip.MustParsePrefix("2001:db8:7::/64"), Since: began},
+	}}
 }
 
 // plainID panics if the server asks for an impossible session: the server then breaks off its answer.

@@ -18,6 +18,7 @@ const (
 	statusPath   = "/v1/status"
 	sessionsPath = "/v1/sessions"
 	sessionPath  = sessionsPath + "/{id}"
+	bansPath     = "/v1/bans"
 	reloadPath   = "/v1/reload"
 	healthPath   = "/v1/healthz"
 	metricsPath  = "/metrics"
@@ -52,6 +53,7 @@ func (h *handlers) paths(metrics http.Handler) map[string]methods {
 		statusPath:   {http.MethodGet: h.status},
 		sessionsPath: {http.MethodGet: h.sessions},
 		sessionPath:  {http.MethodGet: h.explain, http.MethodDelete: h.kill},
+		bansPath:     {http.MethodGet: h.bans, http.MethodPost: h.ban, http.MethodDelete: h.unban},
 		reloadPath:   {http.MethodPost: h.reload},
 		healthPath:   {http.MethodGet: h.health},
 	}

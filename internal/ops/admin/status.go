@@ -15,6 +15,8 @@ type Status struct {
 	Table        string        `json:"table,omitempty"` // of nftables; empty: ftpgate uses none
 	Capabilities []string      `json:"capabilities"`    // sentences: what it can do on this host, or why not
 	Forwards     []Forward     `json:"forwards"`        // in the order of the file
+	Bans         int           `json:"bans"`            // addresses and prefixes that are banned now
+	Denied       int           `json:"denied"`          // those that the file denies beside them
 	Certificates []Certificate `json:"certificates"`
 	Reload       *Reload       `json:"last_reload"` // null: none so far
 	Conntrack    *Conntrack    `json:"conntrack"`   // null: unknown

@@ -11,6 +11,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"net/netip"
 	"os"
 	"runtime"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"ftpgate/internal/control/tlskeys"
+	"ftpgate/internal/core/ban"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/verdict"
@@ -36,6 +38,14 @@ type Gateway interface {
 	Installed() bool // the forwards need a table
 }
 
+// Keeper owns the bans. *bans.Keeper implements it.
+type Keeper interface {
+	Bans() []ban.Ban
+	Denied() int
+	Ban(p netip.Prefix, d time.Duration, reason string) (b ban.Ban, ended int, err error)
+	Unban(p netip.Prefix) error
+}
+
 // Source implements admin.Source. Set its exported fields before use. Its methods may be called from several
 // goroutines; none but Reload and
 // Explain waits.
@@ -50,6 +60,7 @@ type Source struct {
 	RequestReload func(context.Context) error // reloads the configuration, and waits until it is in effect
 	Repairs       func() repair.State         // of the table; it must not wait for the kernel
 	Health        func(forward string) health.State
+	Keeper        Keeper // of the bans
 	// FilterRemedy returns a remedy that names the filters that may refuse connections to a server; empty:
 	// none
 	FilterRemedy func(server string) string
@@ -118,6 +129,20 @@ func (s *Source) Kill(id string) error {
 	return nil
 }
 
+// Bans returns who is banned.
+func (s *Source) Bans() admin.Bans {
+	return admin.Bans{Bans: s.Keeper.Bans(), Denied: s.Keeper.Denied()}
+}
+
+// Ban bans addresses.
+func (s *Source) Ban(b admin.BanRequest) (admin.Banned, error) {
+	banned, ended, err := s.Keeper.Ban(b.Prefix, b.For, b.Reason)
+	return admin.Banned{Ban: banned, Ended: ended}, err
+}
+
+// Unban lifts a ban.
+func (s *Source) Unban(p netip.Prefix) error { return s.Keeper.Unban(p) }
+
 // Reload reloads the configuration.
 func (s *Source) Reload(ctx context.Context) error { return s.RequestReload(ctx) }
 
@@ -134,6 +159,7 @@ func (s *Source) Status() admin.Status {
 	st := admin.Status{
 		Version: s.Version, Build: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH,
 		PID: os.Getpid(), Since: s.Started, File: s.File, Reload: lastReload,
+		Bans: len(s.Keeper.Bans()), Denied: s.Keeper.Denied(),
 		Forwards: s.forwards(usable), Certificates: s.certificates(now), Warnings: append(warnings,
 			s.tableWarnings()...),
 	}

@@ -13,6 +13,7 @@ import (
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/verdict"
+	"ftpgate/internal/gateway/bans"
 	"ftpgate/internal/gateway/repair"
 	"ftpgate/internal/observe/health"
 	"ftpgate/internal/observe/sessions"
@@ -30,6 +31,7 @@ func (p published) Installed() bool              { return len(p) > 0 }
 func newSource(forwards ...forward.Resolved) *Source {
 	return &Source{Version: "v1", Table: "ftpgate", Started: time.Now(), Gateway: published(forwards),
 		SessionLog: sessions.New(time.Now()), Expiries: func() []tlskeys.Expiry { return nil },
+		Keeper:  bans.New(bans.Config{}),
 		Repairs: func() repair.State { return repair.State{} },
 		Health:  func(string) health.State { return health.State{} }}
 }

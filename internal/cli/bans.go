@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ftpgate/internal/cli/terminal"
+	"ftpgate/internal/core/ban"
+	"ftpgate/internal/core/finding"
+	"ftpgate/internal/ops/admin"
+)
+
+func newBan() *cobra.Command {
+	var length, reason string
+	cmd := withDaemon(&cobra.Command{
+		Use:   "ban ADDRESS|PREFIX",
+		Short: "Ban a client",
+		Long: `Refuse an address or a prefix, such as 192.0.2.0/24, at every forward from now on.
+Sessions from there end. A ban outlives a reload and a restart of ftpgate; it ends
+with its time (--for), or by "ftpgate unban". A second ban of the same address
+replaces the first.`,
+		Args: exactArgs("ADDRESS"),
+	}, func(ctx context.Context, cmd *cobra.Command, c *admin.Client, args []string) error {
+		request, err := banRequest(args[0], length, reason)
+		if err != nil {
+			return err
+		}
+		banned, err := c.Ban(ctx, request)
+		if err != nil {
+			return err
+		}
+		return printLines(cmd.OutOrStdout(), []string{fmt.Sprintf("%s: banned %s, %s ended",
+			banned.Name(), untilText(banned.Ban), finding.Plural(banned.Ended, "session"))})
+	})
+	cmd.Flags().StringVar(&length, "for", "",
+		"how long: a `TIME` like 1h or 90m, or seconds (default until it is lifted)")
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for those who read ftpgate bans: a `TEXT`")
+	return cmd
+}
+
+// banRequest reads the argument and the flags of ban.
+func banRequest(address, length, reason string) (b admin.BanRequest, err error) {
+	if b.Prefix, err = admin.ParseBanned(address); err != nil {
+		return b, err
+	}
+	if length != "" {
+		if b.For, err = admin.ParseBanTime(length); err != nil {
+			return b, err
+		}
+	}
+	b.Reason = reason
+	return b, admin.CheckReason(reason)
+}
+
+// untilText says when a ban ends.
+func untilText(b ban.Ban) string {
+	if b.Until.IsZero() {
+		return "until it is lifted"
+	}
+	return "until " + b.Until.Local().Format(time.DateTime)
+}
+
+func newUnban() *cobra.Command {
+	var ifBanned bool
+	cmd := withDaemon(&cobra.Command{
+		Use:   "unban ADDRESS|PREFIX",
+		Short: "Lift a ban",
+		Long: `Lift the ban of an address or a prefix, as "ftpgate bans" has it. What deny in the
+file has, only a change of the file lifts.`,
+		Args: exactArgs("ADDRESS"),
+	}, func(ctx context.Context, cmd *cobra.Command, c *admin.Client, args []string) error {
+		prefix, err := admin.ParseBanned(args[0])
+		if err != nil {
+			return err
+		}
+		switch err := c.Unban(ctx, prefix); {
+		case errors.Is(err, ban.ErrNotBanned) && ifBanned:
+			return nil
+		case err != nil:
+			return err
+		}
+		return printLines(cmd.OutOrStdout(), []string{ban.Name(prefix) + ": not banned any more"})
+	})
+	cmd.Flags().BoolVar(&ifBanned, "if-banned", false, "it is no error if there is no such ban")
+	return cmd
+}
+
+func newBans() *cobra.Command {
+	var asJSON bool
+	cmd := withDaemon(&cobra.Command{
+		Use:   "bans",
+		Short: "List who is banned",
+		Long: `List the addresses and prefixes that are banned, since when, until when, and why.
+What deny in the file has is not listed, but counted.`,
+		Args: noArgs,
+	}, func(ctx context.Context, cmd *cobra.Command, c *admin.Client, _ []string) error {
+		if asJSON {
+			return terminal.PrintJSON(cmd.OutOrStdout(),
+				func(out io.Writer) error { return c.BansJSON(ctx, out) })
+		}
+		found, err := c.Bans(ctx)
+		if err != nil {
+			return err
+		}
+		return printLines(cmd.OutOrStdout(), bansLines(found))
+	})
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON: docs/api.md")
+	return cmd
+}
+
+// bansLines lists bans, one a line.
+func bansLines(found admin.Bans) []string {
+	var lines []string
+	for _, b := range found.Bans {
+		line := fmt.Sprintf("%s: banned since %s, %s", b.Name(), b.Since.Local().Format(time.DateTime),
+			untilText(b))
+		if b.Reason != "" {
+			line += ": " + terminal.Printable(b.Reason)
+		}
+		lines = append(lines, line)
+	}
+	if len(lines) == 0 {
+		lines = []string{"nobody is banned"}
+	}
+	if found.Denied > 0 {
+		lines = append(lines, fmt.Sprintf("deny in the file has %d more", found.Denied))
+	}
+	return lines
+}

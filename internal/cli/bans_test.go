@@ -1,0 +1,70 @@
+package cli
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"ftpgate/internal/core/ban"
+	"ftpgate/internal/ops/admin"
+)
+
+// What the commands about bans print, and their exit statuses.
+func TestBanCommands(t *testing.T) {
+	source := &answers{bans: admin.Bans{Denied: 3, Bans: []ban.Ban{
+		{Prefix: netip.MustParsePrefix("192.0.2.7/32"), Since: bannedAt, Until: bannedAt.Add(time.Hour),
+			Reason: "scans \x1b[31m"},
+		{Prefix: netip.MustParsePrefix("2001:db8::/32"), Since: bannedAt},
+	}}}
+	socket := answering(t, source)
+	for _, test := range []struct {
+		args   string
+		out    string // on standard output, or, of a failure, in standard error
+		status int
+	}{
+		{"ban 192.0.2.9", "192.0.2.9: banned until it is lifted, 1 session ended\n", 0},
+		{"ban ::ffff:192.0.2.9 --for 90m", "192.0.2.9: banned until 2026-03-14 10:56:53, 1 session ended\n",
+			0},
+		{"ban 192.0.2.0/24 --for 3600 --reason spam",
+			"192.0.2.0/24: banned until 2026-03-14 10:26:53, 1 session ended\n", 0},
+		{"ban 192.0.2.9 --for=-1", "192.0.2.9: banned until it is lifted, 1 session ended\n", 0},
+		{"ban 127.0.0.1", "127.0.0.1 cannot be banned: it is this host itself", 1},
+		{"ban 0.0.0.0/0", "0.0.0.0/0 cannot be banned: it is wider than /8, and would shut out too many", 1},
+		{"ban 192.0.2.9/24", `"192.0.2.9/24": want an address or a prefix like 192.0.2.0/24`, 1},
+		{"ban example.com", `"example.com": want an address or a prefix`, 1},
+		{"ban 192.0.2.9 --for soon", `for "soon": want a time like 1h, 90m or 3600 (seconds), from 1s on`, 1},
+		{"ban 192.0.2.9 --for 0", `for "0": want a time`, 1},
+		{"ban 192.0.2.9 --reason " + strings.Repeat("x", 201), "the reason has 201 bytes: want at most 200",
+			1},
+		{"ban", "missing ADDRESS. Usage: ftpgate ban ADDRESS|PREFIX", 2},
+		{"unban 192.0.2.7", "192.0.2.7: not banned any more\n", 0},
+		{"unban 192.0.2.8", "192.0.2.8 is not banned", 1},
+		{"unban 192.0.2.8 --if-banned", "", 0},
+		{"bans", "192.0.2.7: banned since 2026-03-14 09:26:53, until 2026-03-14 10:26:53: scans \\x1b[31m\n" +
+			"2001:db8::/32: banned since 2026-03-14 09:26:53, until it is lifted\n" +
+			"deny in the file has 3 more\n", 0},
+		{"bans --json", "\"denied\": 3\n", 0},
+	} {
+		var out strings.Builder
+		name, rest, _ := strings.Cut(test.args, " ")
+		args := append([]string{name, "--socket", socket}, strings.Fields(rest)...)
+		var errs strings.Builder
+		status := Main(args, strings.NewReader(""), &out, &errs)
+		got := out.String()
+		if test.status != 0 {
+			got = errs.String()
+		}
+		if exact := test.status == 0 && name+rest != "bans--json"; status != test.status ||
+			exact && got != test.out || !strings.Contains(got, test.out) {
+			t.Errorf("%s: got status %d, %q, %q; want %d, %q", test.args, status, out.String(), errs.String(),
+				test.status, test.out)
+		}
+	}
+	source.bans = admin.Bans{}
+	var out strings.Builder
+	if Main([]string{"bans", "--socket", socket}, strings.NewReader(""), &out,
+		&out); out.String() != "nobody is banned\n" {
+		t.Errorf("got %q; want nobody", out.String())
+	}
+}

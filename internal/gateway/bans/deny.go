@@ -1,0 +1,134 @@
+package bans
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"slices"
+
+	"ftpgate/internal/core/ban"
+	"ftpgate/internal/core/finding"
+	"ftpgate/internal/kernel/system"
+)
+
+// maxFile is how large a denied file may be, in bytes.
+const maxFile = 4 << 20
+
+// Denied is what a configuration denies, with what its files had when they were read.
+type Denied struct {
+	deny     ban.Deny
+	prefixes []netip.Prefix
+	stamps   []system.FileStamp
+}
+
+// Read reads the files that a configuration denies. It changes nothing: Deny does. If a finding is a fault,
+// the result must not be used.
+func Read(d ban.Deny) (Denied, []finding.Finding) {
+	read := Denied{deny: d, prefixes: slices.Clone(d.Prefixes), stamps: system.FileStamps(d.Files)}
+	var findings []finding.Finding
+	for _, file := range d.Files {
+		prefixes, err := readFile(file)
+		if err != nil {
+			findings = append(findings, finding.Finding{Key: "deny", Text: err.Error(),
+				Remedy: remedyOf(err)})
+		}
+		read.prefixes = append(read.prefixes, prefixes...)
+	}
+	if len(read.prefixes) > ban.MaxDenied && len(findings) == 0 {
+		findings = append(findings, finding.Finding{Key: "deny",
+			Text: fmt.Sprintf("deny has %d addresses and prefixes: want at most %d", len(read.prefixes),
+				ban.MaxDenied),
+			Remedy: "join them to wider prefixes, or block them in a firewall of its own"})
+	}
+	return read, findings
+}
+
+func readFile(file string) ([]netip.Prefix, error) {
+	text, err := system.ReadFile(file, maxFile)
+	if path := (*fs.PathError)(nil); errors.As(err, &path) {
+		return nil, fmt.Errorf("%s cannot be read: %w", file, path.Err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	all, err := ban.ParseFile(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return all, nil
+}
+
+// remedyOf says what to do about a file.
+func remedyOf(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return "let the user that ftpgate runs as read the file, and enter the directories above it"
+	case errors.Is(err, fs.ErrNotExist):
+		return "name the file where it is, by its whole path; an empty one denies nobody"
+	}
+	return "write an address or a prefix on each line; what follows a # is a comment"
+}
+
+// Deny has the list deny what was read in place of what it denied, which Deny returns, and ends the sessions
+// of those clients. The error is the kernel's; nothing has changed then.
+func (k *Keeper) Deny(d Denied) (before Denied, err error) {
+	k.changing.Lock()
+	before = k.denied
+	err = k.denyLocked(d)
+	k.changing.Unlock()
+	if err == nil {
+		k.config.End(k.Refuses)
+	}
+	return before, err
+}
+
+func (k *Keeper) denyLocked(d Denied) error {
+	err := k.changeLocked(func() error { k.list.Deny(d.prefixes); return nil })
+	if err == nil {
+		k.denied, k.rejected, k.told = d, nil, false
+	}
+	return err
+}
+
+// checkFiles reads the denied files if they have changed.
+func (k *Keeper) checkFiles() {
+	k.changing.Lock()
+	changed, prefixes := k.checkLocked()
+	k.changing.Unlock()
+	if changed {
+		k.config.Log.Info("denied addresses read again", "addresses", prefixes)
+		k.config.End(k.Refuses)
+	}
+}
+
+// checkLocked is checkFiles for a caller that holds changing. The log says what is wrong when a file was the
+// same for two checks: somebody may write it just now.
+func (k *Keeper) checkLocked() (changed bool, prefixes int) {
+	stamps := system.FileStamps(k.denied.deny.Files)
+	if slices.Equal(stamps, k.denied.stamps) {
+		k.rejected, k.told = nil, false
+		return false, 0
+	}
+	again := k.rejected != nil && slices.Equal(stamps, k.rejected)
+	if again && k.told {
+		return false, 0
+	}
+	read, findings := Read(k.denied.deny)
+	var err error
+	if len(findings) == 0 {
+		if err = k.denyLocked(read); err == nil {
+			return true, len(read.prefixes)
+		}
+		findings = []finding.Finding{{Text: err.Error()}}
+	}
+	k.rejected, k.told = stamps, again
+	if again {
+		for _, f := range findings {
+			k.config.Log.Error("cannot use the changed file of denied addresses; its previous content "+
+				"stays in use",
+				"error", f.Text, "remedy", f.Remedy)
+		}
+	}
+	return false, 0
+}
