@@ -54,3 +54,16 @@ func TestBanned(t *testing.T) {
 		}
 	}
 }
+
+// Every failed login has its line, also in a session whose other refusals have none any more.
+func TestEveryFailedLoginIsLogged(t *testing.T) {
+	const failures = 15
+	b := newStage(t, limited(forward.Limits{LoginFailures: failures + 1}),
+		func(p *Proxy, _ *forward.Resolved) { p.loginDelay = time.Nanosecond }).connect()
+	for range failures {
+		b.ask("PASS a", "530 no")
+	}
+	if got := strings.Count(b.logs.String(), `msg="login failed"`); got != failures {
+		t.Errorf("got %d lines; want %d:\n%s", got, failures, b.logs)
+	}
+}

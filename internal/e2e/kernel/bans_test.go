@@ -153,7 +153,7 @@ func TestBanEnds(t *testing.T) {
 	t.Parallel()
 	b := newBansBed(t)
 	b.Output("ban", "192.168.5.64/28", "--for", "2s") // no address of another test's client is in there
-	b.Output("ban", "192.168.5.66", "--for=1s")
+	b.Output("ban", "192.168.5.66", "--for=1h")
 	b.Output("unban", "192.168.5.66")
 	b.AwaitLog(`msg="ban ended: its time is over" address=192.168.5.64/28`, 1)
 	b.wantServed("after the ban")
