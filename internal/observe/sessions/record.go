@@ -300,7 +300,8 @@ func (r *Record) fault(f verdict.Fault) {
 	}
 }
 
-// killed reports whether an operator ended the session, or banned its client. Later failures are a consequence.
+// killed reports whether an operator ended the session, or banned its client. Later failures are a
+// consequence.
 func (r *Record) killed() bool {
 	return r.fatal != nil && (r.fatal.Code == verdict.CodeKilled || r.fatal.Code == verdict.CodeBanned)
 }
