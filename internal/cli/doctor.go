@@ -159,7 +159,7 @@ func (c *doctorCommand) fromFile(cmd *cobra.Command, args []string) error {
 	wanted, err := load(cmd, c.file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !cmd.Flags().Changed("config"):
-		return failure{exitUsage, fmt.Errorf("%w: name another with -c FILE, or give LISTEN SERVER", err)}
+		return failure{exitUsage, fmt.Errorf("%w, name another with -c FILE, or give LISTEN SERVER", err)}
 	case err != nil:
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/signal"
@@ -42,6 +43,9 @@ func load(cmd *cobra.Command, file string) (*config.Config, error) {
 	if errors.As(err, &faults) { // bare, so that editors can jump to the places
 		fmt.Fprintln(cmd.ErrOrStderr(), faults)
 		return nil, failure{status: exitUsage}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: make one with \"ftpgate config > %s\"", err, file)
 	}
 	if err != nil {
 		return nil, failure{exitUsage, err}

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"syscall"
 	"time"
 
@@ -24,6 +25,14 @@ import (
 //
 //go:embed ftpgate.toml
 var reference string
+
+// CommentedReference returns the reference file with every key commented out: a file that asks for nothing.
+// A comment in prose has a space behind its #; without that # the line of a key is as in Reference.
+func CommentedReference() string {
+	return uncommented.ReplaceAllString(Reference, "#$0")
+}
+
+var uncommented = regexp.MustCompile(`(?m)^[^#\n].*$`)
 
 const (
 	// DefaultResolve is how often to resolve server names: a new address of a server is found soon, and ten

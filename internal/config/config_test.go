@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -323,6 +324,19 @@ func TestParseTooLarge(t *testing.T) {
 	if _, err = parse("f.toml", io.MultiReader(strings.NewReader(head),
 		io.LimitReader(endless{}, maxSize-int64(len(head))))); err != nil {
 		t.Errorf("got error %v for %d MiB; want none", err, maxSize>>20)
+	}
+}
+
+// TestCommentedReference: without their # the lines of keys are the reference file again, and with it the file
+// asks for nothing.
+func TestCommentedReference(t *testing.T) {
+	text := CommentedReference()
+	if got := regexp.MustCompile(`(?m)^#([^ \n])`).ReplaceAllString(text, "$1"); got != Reference {
+		t.Errorf("got, with keys uncommented,\n%s\nwant the reference file", got)
+	}
+	if _, err := parse("ftpgate.toml", strings.NewReader(text)); err == nil ||
+		!strings.Contains(err.Error(), "no [[forward]]") {
+		t.Errorf("got error %v; want that no [[forward]] is there", err)
 	}
 }
 

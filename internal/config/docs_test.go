@@ -22,20 +22,24 @@ var documents = []struct {
 	groups map[string]func(Key) bool // the keys of each part; together they are all
 	render func([]Key) string
 }{
-	{"../../docs/configuration.md", map[string]func(Key) bool{
-		"top":     func(k Key) bool { return k.table == topTable },
-		"forward": func(k Key) bool { return k.table == forwardTable && k.Needs == "" },
-		"proxy":   func(k Key) bool { return k.table == forwardTable && k.Needs == NeedProxy },
-		"tls":     func(k Key) bool { return k.table == tlsTable },
-		"admin":   func(k Key) bool { return k.table == adminTable },
-		"log":     func(k Key) bool { return k.table == logTable },
-	}, keyTable},
+	{"../../docs/configuration.md", byTable, keyTable},
 	{"../../docs/man/ftpgate.8.md", map[string]func(Key) bool{
 		"forward": func(k Key) bool { return k.table == forwardTable && k.Needs == "" },
 		"proxy":   func(k Key) bool { return k.table == forwardTable && k.Needs == NeedProxy },
 		"tls":     func(k Key) bool { return k.table == tlsTable },
 		"rest":    func(k Key) bool { return k.table != forwardTable && k.table != tlsTable },
 	}, flagList},
+	{"../../docs/man/ftpgate.toml.5.md", byTable, keyList},
+}
+
+// byTable groups keys by their tables, and those of a forward by what they need.
+var byTable = map[string]func(Key) bool{
+	"top":     func(k Key) bool { return k.table == topTable },
+	"forward": func(k Key) bool { return k.table == forwardTable && k.Needs == "" },
+	"proxy":   func(k Key) bool { return k.table == forwardTable && k.Needs == NeedProxy },
+	"tls":     func(k Key) bool { return k.table == tlsTable },
+	"admin":   func(k Key) bool { return k.table == adminTable },
+	"log":     func(k Key) bool { return k.table == logTable },
 }
 
 // part matches a marked part of a document: its group, and the text between the marks.
@@ -102,6 +106,20 @@ func keyTable(keys []Key) string {
 			k.defaultDoc(), k.flagDoc()))
 	}
 	return strings.Join(lines, "\n") + "\n"
+}
+
+// keyList returns the keys as a list in Markdown, for a manual page. Links lead to the document with the tables.
+func keyList(keys []Key) string {
+	var items []string
+	for _, k := range keys {
+		doc := strings.ReplaceAll(k.valueDoc(), "](#", "](../configuration.md#")
+		end := "Default " + k.defaultDoc()
+		if strings.HasPrefix(k.Otherwise, mustBeGiven) {
+			end = "It " + k.defaultDoc()
+		}
+		items = append(items, wrap(fmt.Sprintf("- `%s`: %s. %s.", k.shortName(), doc, end), 100))
+	}
+	return strings.Join(items, "\n") + "\n"
 }
 
 func (k Key) valueDoc() string {

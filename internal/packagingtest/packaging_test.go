@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"ftpgate/internal/config"
 	"ftpgate/internal/try/lab/labtest"
 )
 
@@ -180,13 +181,16 @@ func TestSocketLink(t *testing.T) {
 	}
 }
 
+// logFiles are logs that logrotate finds: those of the reference file, and others.
+var logFiles = []string{"transfers.json", "xferlog", "transfer.log"}
+
 // logrotate turns the log over, and tells the daemon once. Its user stands for the one of this test.
 func TestLogrotate(t *testing.T) {
 	labtest.Need(t, "logrotate")
 	labtest.Host(t) // for a /run of this test's own
 	dir := t.TempDir()
 	logs := filepath.Join(dir, "log")
-	for _, name := range []string{"transfer.log", "xferlog.log"} {
+	for _, name := range logFiles {
 		write(t, filepath.Join(logs, name), "a line\n", 0o640)
 	}
 	write(t, filepath.Join(dir, "bin/systemctl"), "#!/bin/sh\necho \"$@\" >>"+dir+"/told\n", 0o755)
@@ -196,8 +200,13 @@ func TestLogrotate(t *testing.T) {
 	t.Cleanup(func() { os.RemoveAll("/run/systemd") })
 	text := read(t, packaging+"/logrotate.d/ftpgate")
 	directory := settings(read(t, unit), "LogsDirectory")
-	if len(directory) != 1 || !strings.HasPrefix(text, "/var/log/"+directory[0]+"/*.log {") {
+	if len(directory) != 1 || strings.Count(text, "/var/log/") != strings.Count(text, "/var/log/"+directory[0]+"/") {
 		t.Errorf("got %q; want the logs in the unit's %q", text, directory)
+	}
+	for _, name := range logFiles[:2] {
+		if want := `"/var/log/` + directory[0] + "/" + name + `"`; !strings.Contains(config.Reference, want) {
+			t.Errorf("the reference file has no %s", want)
+		}
 	}
 	text = strings.NewReplacer("/var/log/ftpgate", logs, "su ftpgate ftpgate", "su root root",
 		"0640 ftpgate ftpgate", "0640 root root").Replace(text)
@@ -212,7 +221,7 @@ func TestLogrotate(t *testing.T) {
 	if got := read(t, filepath.Join(dir, "told")); got != want {
 		t.Errorf("got %q; want the daemon told once: %q", got, want)
 	}
-	for _, name := range []string{"transfer.log", "xferlog.log"} {
+	for _, name := range logFiles {
 		info, err := os.Stat(filepath.Join(logs, name))
 		if err != nil || info.Size() != 0 || info.Mode().Perm() != 0o640 {
 			t.Errorf("%s: got %v, error %v; want an empty file of mode 0640", name, info, err)
