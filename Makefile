@@ -2,10 +2,74 @@
 # servers Debian or Ubuntu and root; without them the tests that need them are skipped (with
 # CI=true a skip is a failure).
 
-.PHONY: build test race lint peers fuzz soak bench
+.PHONY: build extras install install-systemd install-openrc uninstall packages release \
+	test test-packages race lint peers fuzz soak bench
 
+# The program, and in build/ what is installed beside it.
 build:
 	CGO_ENABLED=0 go build -trimpath -o ftpgate ./cmd/ftpgate
+	$(MAKE) extras
+
+# Files name /usr, and "make install" puts PREFIX in its place. BINARY is the program to install; another one
+# that runs here can make the extras.
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
+INIT ?= systemd# or openrc
+BUILD ?= build
+BINARY ?= ftpgate
+RELEASE := $(shell cat internal/version/VERSION)
+RELEASED := $(shell awk '$$2 == "$(RELEASE)" { print $$4; exit }' CHANGELOG.md)
+
+extras: $(BINARY)
+	mkdir -p $(BUILD)
+	go -C release run ./manpage -program 'ftpgate $(RELEASE)' -date '$(RELEASED)' \
+		-into '$(abspath $(BUILD))' $(abspath $(wildcard docs/man/*.md))
+	for shell in bash zsh fish; do $(abspath $(BINARY)) completion $$shell >$(BUILD)/ftpgate.$$shell || exit 1; done
+	$(abspath $(BINARY)) config >$(BUILD)/ftpgate.toml
+
+$(BINARY) $(BUILD)/ftpgate.toml:
+	@echo "there is no $@: run make build first, as an ordinary user" >&2; exit 1
+
+# Nobody's configuration is overwritten. Neither Go nor the network is needed here.
+AT = $(DESTDIR)$(PREFIX)
+IN_PREFIX = sed 's|/usr/bin/ftpgate|$(PREFIX)/bin/ftpgate|g; s|/usr/share/doc/ftpgate|$(PREFIX)/share/doc/ftpgate|g'
+install: $(BINARY) $(BUILD)/ftpgate.toml install-$(INIT)
+	install -D -m 755 $(BINARY) $(AT)/bin/ftpgate
+	$(IN_PREFIX) $(BUILD)/ftpgate.toml.5 | install -D -m 644 /dev/stdin $(AT)/share/man/man5/ftpgate.toml.5
+	$(IN_PREFIX) $(BUILD)/ftpgate.8 | install -D -m 644 /dev/stdin $(AT)/share/man/man8/ftpgate.8
+	install -D -m 644 $(BUILD)/ftpgate.bash $(AT)/share/bash-completion/completions/ftpgate
+	install -D -m 644 $(BUILD)/ftpgate.zsh $(DESTDIR)$(ZSHDIR)/_ftpgate
+	install -D -m 644 $(BUILD)/ftpgate.fish $(AT)/share/fish/vendor_completions.d/ftpgate.fish
+	install -d $(AT)/share/doc/ftpgate/examples
+	install -m 644 $(filter-out docs/architecture.md,$(wildcard docs/*.md)) $(AT)/share/doc/ftpgate
+	install -m 644 packaging/prometheus/ftpgate.rules.yml packaging/grafana/ftpgate.json \
+		$(AT)/share/doc/ftpgate/examples
+	install -D -m 644 packaging/logrotate.d/ftpgate $(DESTDIR)$(SYSCONFDIR)/logrotate.d/ftpgate
+	test -e $(DESTDIR)$(SYSCONFDIR)/ftpgate/ftpgate.toml || \
+		install -D -m 644 $(BUILD)/ftpgate.toml $(DESTDIR)$(SYSCONFDIR)/ftpgate/ftpgate.toml
+
+install-systemd:
+	$(IN_PREFIX) packaging/systemd/ftpgate.service | \
+		install -D -m 644 /dev/stdin $(AT)/lib/systemd/system/ftpgate.service
+	install -D -m 644 packaging/sysusers.d/ftpgate.conf $(AT)/lib/sysusers.d/ftpgate.conf
+	install -D -m 644 packaging/tmpfiles.d/ftpgate.conf $(AT)/lib/tmpfiles.d/ftpgate.conf
+
+install-openrc:
+	$(IN_PREFIX) packaging/openrc/ftpgate | install -D -m 755 /dev/stdin $(DESTDIR)$(SYSCONFDIR)/init.d/ftpgate
+
+# Packages for Linux distributions, and with the rest of a release, in dist/.
+packages release: build
+	go -C release run . $@
+
+# All but the configuration, and what the service wrote.
+uninstall:
+	rm -rf $(AT)/share/doc/ftpgate
+	rm -f $(AT)/bin/ftpgate $(AT)/share/man/man5/ftpgate.toml.5 $(AT)/share/man/man8/ftpgate.8 \
+		$(AT)/share/bash-completion/completions/ftpgate $(DESTDIR)$(ZSHDIR)/_ftpgate \
+		$(AT)/share/fish/vendor_completions.d/ftpgate.fish $(AT)/lib/systemd/system/ftpgate.service \
+		$(AT)/lib/sysusers.d/ftpgate.conf $(AT)/lib/tmpfiles.d/ftpgate.conf \
+		$(DESTDIR)$(SYSCONFDIR)/init.d/ftpgate $(DESTDIR)$(SYSCONFDIR)/logrotate.d/ftpgate
 
 # The race detector multiplies what a program costs, so the tests run without it where nothing runs at the same
 # time: packages that start no goroutine, nor do their tests (internal/archtest holds them to that), and tests

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/goreleaser/nfpm/v2"
+	_ "github.com/goreleaser/nfpm/v2/apk"
+	_ "github.com/goreleaser/nfpm/v2/deb"
+	"github.com/goreleaser/nfpm/v2/files"
+	_ "github.com/goreleaser/nfpm/v2/rpm"
+)
+
+const (
+	maintainer  = "ftpgate maintainers <maintainers@ftpgate.example>"
+	description = `FTP gateway that follows the FTP dialogue
+ftpgate makes FTP servers reachable through a Linux gateway that translates
+addresses. It reads the dialogue of each session, answers with the gateway's own
+address, and opens a pinhole for exactly each data connection; the kernel carries
+the data. It speaks FTPS with either side, and explains why a session failed.`
+)
+
+// pack makes a package of what is staged, and returns its path.
+func (s source) pack(f format, t target, stage, into string) (string, error) {
+	contents, err := contentsOf(stage)
+	if err != nil {
+		return "", err
+	}
+	info := nfpm.WithDefaults(&nfpm.Info{
+		Name: "ftpgate", Arch: t.nfpmArch, Platform: "linux", Section: "net", Priority: "optional",
+		Version: f.version(s.version), VersionSchema: "none", Release: f.release, MTime: s.time,
+		Maintainer: maintainer, Description: description, License: "Apache-2.0",
+		DisableGlobbing: true,
+		Overridables:    nfpm.Overridables{Contents: contents},
+	})
+	f.describe(info, filepath.Join(s.root, "packaging", f.name))
+	if err := nfpm.PrepareForPackager(info, f.name); err != nil {
+		return "", err
+	}
+	packager, err := nfpm.Get(f.name)
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(into, packager.ConventionalFileName(info))
+	out, err := os.Create(path)
+	if err != nil {
+		return "", err
+	}
+	if err := packager.Package(info, out); err != nil {
+		out.Close() // the package is broken anyway
+		return "", err
+	}
+	return path, out.Close()
+}
+
+// contentsOf returns every file that is staged, and the directories that are ftpgate's own. A file in /etc
+// belongs to the administrator once it is installed.
+func contentsOf(stage string) (contents files.Contents, err error) {
+	err = filepath.WalkDir(stage, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		to := strings.TrimPrefix(path, stage)
+		c := &files.Content{Source: path, Destination: to, Type: files.TypeFile}
+		switch {
+		case d.IsDir() && !strings.Contains(to, "/ftpgate"):
+			return nil
+		case d.IsDir():
+			c.Source, c.Type = "", files.TypeDir
+		case strings.HasPrefix(to, "/etc/") && !strings.HasPrefix(to, "/etc/init.d/"):
+			c.Type = files.TypeConfigNoReplace
+		}
+		contents = append(contents, c)
+		return nil
+	})
+	return contents, err
+}
