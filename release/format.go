@@ -29,11 +29,7 @@ var formats = []format{
 func asItIs(version string) string { return version }
 
 func describeDeb(info *nfpm.Info, scripts string) {
-	// What makes the user, and the link to the socket: systemd's own programs, or those for hosts without it.
-	info.Depends = []string{
-		"systemd | systemd-standalone-sysusers | systemd-sysusers",
-		"systemd | systemd-standalone-tmpfiles | systemd-tmpfiles",
-	}
+	info.Depends = []string{"systemd"}
 	info.Recommends = []string{"ca-certificates", "kmod"}
 	info.Suggests = []string{"logrotate", "nftables"}
 	info.Deb.Compression = "xz"

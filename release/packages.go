@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,24 +17,29 @@ import (
 const (
 	maintainer  = "ftpgate maintainers <maintainers@ftpgate.example>"
 	description = `FTP gateway that follows the FTP dialogue
-ftpgate makes FTP servers reachable through a Linux gateway that translates
-addresses. It reads the dialogue of each session, answers with the gateway's own
-address, and opens a pinhole for exactly each data connection; the kernel carries
-the data. It speaks FTPS with either side, and explains why a session failed.`
+ftpgate makes FTP servers reachable through a Linux gateway that
+translates addresses. It reads the dialogue of each session, answers with
+the gateway's own address, and opens a pinhole for exactly each data
+connection; the kernel carries the data. It speaks FTPS with either side,
+and explains why a session failed.`
 )
 
 // pack makes a package of what is staged, and returns its path.
 func (s source) pack(f format, t target, stage, into string) (string, error) {
-	contents, err := contentsOf(stage)
+	contents, err := contentsOf(stage, f.name)
 	if err != nil {
+		return "", err
+	}
+	changes := stage + "-changes.yaml"
+	if err := s.writeChanges(changes, f); err != nil {
 		return "", err
 	}
 	info := nfpm.WithDefaults(&nfpm.Info{
 		Name: "ftpgate", Arch: t.nfpmArch, Platform: "linux", Section: "net", Priority: "optional",
 		Version: f.version(s.version), VersionSchema: "none", Release: f.release, MTime: s.time,
 		Maintainer: maintainer, Description: description, License: "Apache-2.0",
-		DisableGlobbing: true,
-		Overridables:    nfpm.Overridables{Contents: contents},
+		Changelog: changes, DisableGlobbing: true,
+		Overridables: nfpm.Overridables{Contents: contents},
 	})
 	f.describe(info, filepath.Join(s.root, "packaging", f.name))
 	if err := nfpm.PrepareForPackager(info, f.name); err != nil {
@@ -55,9 +61,21 @@ func (s source) pack(f format, t target, stage, into string) (string, error) {
 	return path, out.Close()
 }
 
+// writeChanges writes the log of changes to the packaging, which is one line: ftpgate's own is beside it.
+func (s source) writeChanges(path string, f format) error {
+	text, err := json.Marshal([]map[string]any{{ // which is YAML, too
+		"semver": f.version(s.version) + "-" + f.release, "date": s.time, "packager": maintainer,
+		"changes": []map[string]string{{"note": "New release: CHANGELOG.md says what changes."}},
+	}})
+	if err != nil {
+		return err
+	}
+	return write(path, text)
+}
+
 // contentsOf returns every file that is staged, and the directories that are ftpgate's own. A file in /etc
-// belongs to the administrator once it is installed.
-func contentsOf(stage string) (contents files.Contents, err error) {
+// belongs to the administrator once it is installed. An rpm says which files are documents.
+func contentsOf(stage, format string) (contents files.Contents, err error) {
 	err = filepath.WalkDir(stage, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -71,6 +89,11 @@ func contentsOf(stage string) (contents files.Contents, err error) {
 			c.Source, c.Type = "", files.TypeDir
 		case strings.HasPrefix(to, "/etc/") && !strings.HasPrefix(to, "/etc/init.d/"):
 			c.Type = files.TypeConfigNoReplace
+		case format == "rpm" && strings.HasPrefix(to, "/usr/share/licenses/"):
+			c.Type = files.TypeRPMLicense
+		case format == "rpm" && (strings.HasPrefix(to, "/usr/share/doc/") ||
+			strings.HasPrefix(to, "/usr/share/man/")):
+			c.Type = files.TypeRPMDoc
 		}
 		contents = append(contents, c)
 		return nil

@@ -50,17 +50,21 @@ func (s source) stageDeb(dir string, licenses []byte) error {
 	if err != nil {
 		return err
 	}
-	overrides, err := os.ReadFile(filepath.Join(s.root, "packaging/deb/lintian-overrides"))
-	if err != nil {
+	for to, from := range map[string]string{"doc/ftpgate/copyright": "copyright",
+		"lintian/overrides/ftpgate": "lintian-overrides"} {
+		text, err := os.ReadFile(filepath.Join(s.root, "packaging/deb", from))
+		if err != nil {
+			return err
+		}
+		if err := write(filepath.Join(dir, "usr/share", to), text); err != nil {
+			return err
+		}
+	}
+	docs := filepath.Join(dir, "usr/share/doc/ftpgate")
+	if err := writeCompressed(filepath.Join(docs, "changelog.gz"), changes); err != nil {
 		return err
 	}
-	if err := writeCompressed(filepath.Join(dir, "usr/share/doc/ftpgate/changelog.gz"), changes); err != nil {
-		return err
-	}
-	if err := write(filepath.Join(dir, "usr/share/lintian/overrides/ftpgate"), overrides); err != nil {
-		return err
-	}
-	return write(filepath.Join(dir, "usr/share/doc/ftpgate/copyright"), licenses)
+	return writeCompressed(filepath.Join(docs, "LICENSES.txt.gz"), licenses)
 }
 
 // writeCompressed writes a file as gzip, without a name or a time in it.

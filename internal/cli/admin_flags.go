@@ -28,6 +28,8 @@ func withDaemon(cmd *cobra.Command,
 	cmd.Flags().StringVar(&a.target, "socket", config.DefaultSocket,
 		"the `PATH` of ftpgate's socket, or http://ADDR:PORT")
 	cmd.Flags().StringVar(&a.tokenFile, "token-file", "", "the `FILE` with the token for http://ADDR:PORT")
+	completeFlag(cmd, "socket", completeFiles)
+	completeFlag(cmd, "token-file", completeFiles)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.run(cmd, func(ctx context.Context, c *admin.Client) error { return ask(ctx, cmd, c, args) })
 	}
@@ -36,18 +38,26 @@ func withDaemon(cmd *cobra.Command,
 
 // run calls f with a client and a context that a signal ends, and turns its error into an exit status.
 func (a *adminFlags) run(cmd *cobra.Command, f func(context.Context, *admin.Client) error) error {
+	ctx, stop := untilSignal(cmd.Context(), endSignals...)
+	defer stop()
+	c, err := a.client()
+	if err != nil {
+		return runFailure(err)
+	}
+	defer c.Close()
+	return answerFailure(cmd, f(ctx, c))
+}
+
+// client returns a client for the running ftpgate. It does not connect yet.
+func (a *adminFlags) client() (*admin.Client, error) {
 	token := ""
 	if a.tokenFile != "" {
 		var err error
 		if token, err = admin.ReadToken(a.tokenFile); err != nil {
-			return runFailure(err)
+			return nil, err
 		}
 	}
-	ctx, stop := untilSignal(cmd.Context(), endSignals...)
-	defer stop()
-	c := admin.NewClient(a.target, token)
-	defer c.Close()
-	return answerFailure(cmd, f(ctx, c))
+	return admin.NewClient(a.target, token), nil
 }
 
 // answerFailure turns an error of the admin API into an exit status, and prints why there is no answer.

@@ -73,6 +73,7 @@ func unexpected(arg string) error { return fmt.Errorf("unexpected argument %q", 
 func newHelp() *cobra.Command {
 	return &cobra.Command{
 		Use: "help [COMMAND]", Short: "Help about any command", DisableFlagsInUseLine: true,
+		ValidArgsFunction: completeCommands,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			of, rest, err := cmd.Root().Find(args)
 			if err != nil {
@@ -85,6 +86,21 @@ func newHelp() *cobra.Command {
 			return of.Help()
 		},
 	}
+}
+
+// completeCommands offers the commands below the one that the arguments name.
+func completeCommands(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	of, rest, err := cmd.Root().Find(args)
+	if err != nil || len(rest) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, c := range of.Commands() {
+		if !c.Hidden {
+			names = append(names, c.Name()+"\t"+c.Short)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // onlySubcommands is for commands that only group others.

@@ -79,6 +79,7 @@ addresses: clients connect to the gateway and know nothing of the server.`,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(explainUnknownFlag)
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	root.Version = version.String()
 	root.SetVersionTemplate("ftpgate {{.Version}}\n")
 	root.InitDefaultVersionFlag() // else only ftpgate -h shows it, and not ftpgate help

@@ -58,6 +58,7 @@ or it was interrupted; 2 the command line or the file is wrong.`,
   ftpgate doctor --active --user alice archive
   ftpgate doctor --tls-server required 2121 ftp.example.com`,
 		Args:                  cobra.ArbitraryArgs,
+		ValidArgsFunction:     first(offer(forwardsOfFile)),
 		RunE:                  func(cmd *cobra.Command, args []string) error { return c.run(cmd, args) },
 		DisableFlagsInUseLine: true,
 	}
@@ -67,6 +68,7 @@ or it was interrupted; 2 the command line or the file is wrong.`,
 		set.Lookup(k.Flag()).Hidden = true
 	}
 	set.StringVarP(&c.file, "config", "c", defaultFile, "the configuration `FILE`")
+	completeFlag(cmd, "config", completeFiles)
 	set.BoolVar(&c.json, "json", false, "as JSON: docs/doctor.md")
 	set.BoolVar(&c.all, "all", false, "also list checks that passed")
 	set.BoolVar(&c.noTry, "no-try", false, "check this host only: do not connect to servers")
@@ -75,6 +77,7 @@ or it was interrupted; 2 the command line or the file is wrong.`,
 		"log in as `NAME`; the terminal asks for the password (default anonymous)")
 	set.StringVar(&c.passwordFile, "password-file", "",
 		"read the password from `FILE`, which only its owner may read")
+	completeFlag(cmd, "password-file", completeFiles)
 	set.DurationVar(&c.tryTime, "try-time", servercheck.DefaultTimeouts().Whole,
 		"how long to try one forward")
 	return cmd

@@ -24,7 +24,8 @@ it, data connections and their pinholes, each with the time since the session
 began. It shows no passwords. SESSION is the name in "ftpgate sessions" and in the
 log, or the number at its end. ftpgate keeps the last 1,000 sessions that have
 ended.`,
-		Args: exactArgs("SESSION"),
+		Args:              exactArgs("SESSION"),
+		ValidArgsFunction: first(asking(sessionsOf(true))),
 	}, func(ctx context.Context, cmd *cobra.Command, c *admin.Client, args []string) error {
 		out := cmd.OutOrStdout()
 		if asJSON {

@@ -40,6 +40,7 @@ func addKeyFlags(cmd *cobra.Command, flags []*keyFlag) {
 		if k.IsBool() {
 			f.NoOptDefVal = "true"
 		}
+		completeKey(cmd, k.Key)
 	}
 }
 

@@ -16,7 +16,8 @@ func newKill() *cobra.Command {
 		Short: "End a session",
 		Long: `End a session of the running ftpgate, and the transfer in it: client and server
 lose their connections. SESSION is the name in "ftpgate sessions".`,
-		Args: exactArgs("SESSION"),
+		Args:              exactArgs("SESSION"),
+		ValidArgsFunction: first(asking(sessionsOf(false))),
 	}, func(ctx context.Context, cmd *cobra.Command, c *admin.Client, args []string) error {
 		if err := c.Kill(ctx, args[0]); err != nil {
 			return err

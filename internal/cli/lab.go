@@ -44,6 +44,7 @@ It needs root, or a kernel that gives namespaces to ordinary users.`,
 		&cobra.Command{
 			Use: "exec HOST CMD...", Short: "Run a command on client, gateway or server",
 			DisableFlagParsing: true, DisableFlagsInUseLine: true, // flags belong to CMD
+			ValidArgsFunction: completeLabExec,
 			RunE: func(cmd *cobra.Command, args []string) error {
 				if len(args) > 0 && (args[0] == "-h" || args[0] == "--help") {
 					return cmd.Help()
@@ -51,8 +52,7 @@ It needs root, or a kernel that gives namespaces to ordinary users.`,
 				if err := exactArgs("HOST", "CMD...")(cmd, args); err != nil {
 					return err
 				}
-				hosts := []string{lab.ClientName, lab.GatewayName, lab.ServerName}
-				if !slices.Contains(hosts, args[0]) {
+				if hosts := labHosts(); !slices.Contains(hosts, args[0]) {
 					return fmt.Errorf("no host %q: there are %s", args[0], strings.Join(hosts, ", "))
 				}
 				status, err := lab.Exec(args[0], args[1:])
@@ -68,6 +68,16 @@ It needs root, or a kernel that gives namespaces to ordinary users.`,
 		},
 	)
 	return cmd
+}
+
+func labHosts() []string { return []string{lab.ClientName, lab.GatewayName, lab.ServerName} }
+
+// completeLabExec offers a host, and behind it files.
+func completeLabExec(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	return labHosts(), cobra.ShellCompDirectiveNoFileComp
 }
 
 func orFailed(err error) error {

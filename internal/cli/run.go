@@ -26,6 +26,7 @@ const defaultFile = "/etc/ftpgate/ftpgate.toml"
 func withFile(cmd *cobra.Command, run func(*cobra.Command, string, *config.Config) error) *cobra.Command {
 	cmd.Args, cmd.DisableFlagsInUseLine = noArgs, true
 	file := cmd.Flags().StringP("config", "c", defaultFile, "the configuration `FILE`")
+	completeFlag(cmd, "config", completeFiles)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := load(cmd, *file)
 		if err != nil {

@@ -45,6 +45,7 @@ fit; a pipe gets all of them, and nothing is cut.`,
 		return l.print(ctx, c, cmd.OutOrStdout())
 	})
 	cmd.Flags().StringVar(&l.filter.Forward, "forward", "", "only those of the forward `NAME`")
+	completeFlag(cmd, "forward", asking(runningForwards))
 	cmd.Flags().BoolVar(&l.filter.Ended, "ended", false, "also those that have ended")
 	cmd.Flags().BoolVar(&l.watch, "watch", false, "again every second, until interrupted")
 	cmd.Flags().BoolVar(&l.json, "json", false, "as JSON: docs/api.md")

@@ -114,6 +114,9 @@ func (t table) keyNames() []string {
 // shortName is the key's name within its table.
 func (k *Key) shortName() string { return strings.TrimPrefix(k.Name, k.table.prefix()) }
 
+// Words returns the words that the key takes, the default first; nil: it takes more than a few words.
+func (k *Key) Words() []string { return slices.Clone(k.words) }
+
 // Flag returns the name of the key's flag of `ftpgate forward`, without dashes before it; "": it is one of
 // the arguments LISTEN and SERVER.
 func (k *Key) Flag() string {

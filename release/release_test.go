@@ -1,0 +1,124 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// host is the target that runs here.
+func host(t *testing.T) target {
+	t.Helper()
+	i := slices.IndexFunc(targets, func(x target) bool { return x.goarch == runtime.GOARCH })
+	if i < 0 {
+		t.Skipf("no target has the architecture %s", runtime.GOARCH)
+	}
+	return targets[i]
+}
+
+// theProgram is the program that the packages of tests have: built once, by the first test that needs it.
+var theProgram = sync.OnceValues(func() (string, error) {
+	root, err := filepath.Abs("..")
+	if err != nil {
+		return "", err
+	}
+	program := filepath.Join(root, "build", "ftpgate-tested")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "./cmd/ftpgate")
+	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", &exec.Error{Name: string(out), Err: err}
+	}
+	cmd = exec.Command("make", "extras", "BINARY="+program)
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", &exec.Error{Name: string(out), Err: err}
+	}
+	return program, nil
+})
+
+// packed makes the packages of a version for this machine, and returns their paths by format. The packages'
+// configuration begins with a comment.
+func packed(t *testing.T, version, comment string) map[string]string {
+	t.Helper()
+	program, err := theProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := source{root: root, version: version, time: time.Unix(1_700_000_000, 0).UTC()}
+	licenses, err := s.licenses()
+	if err != nil {
+		t.Fatal(err)
+	}
+	paths := map[string]string{}
+	into := t.TempDir()
+	for _, f := range formats {
+		stage := filepath.Join(t.TempDir(), f.name)
+		if err := s.stage(stage, f, program, licenses); err != nil {
+			t.Fatal(err)
+		}
+		config := filepath.Join(stage, "etc/ftpgate/ftpgate.toml")
+		text, err := os.ReadFile(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(config, append([]byte(comment), text...), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if paths[f.name], err = s.pack(f, host(t), stage, into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return paths
+}
+
+// TestPackageVersion: a tag is a release, and what comes after it sorts between it and the next one.
+func TestPackageVersion(t *testing.T) {
+	at := time.Date(2026, 11, 30, 14, 23, 17, 0, time.UTC)
+	for _, tt := range []struct {
+		tags     []string
+		modified bool
+		want     string
+		err      string
+	}{
+		{nil, false, "0.2.0+git20261130142317", ""},
+		{[]string{"v0.2.0"}, false, "0.2.0", ""},
+		{[]string{"v0.2.0"}, true, "0.2.0+git20261130142317", ""},
+		{[]string{"v0.1.9"}, false, "", "the commit has the tag v0.1.9, and internal/version/VERSION says 0.2.0"},
+	} {
+		got, err := packageVersion("0.2.0", tt.tags, tt.modified, at)
+		if text := errorText(err); got != tt.want || text != tt.err {
+			t.Errorf("%q, modified %v: got %q, error %q; want %q, %q", tt.tags, tt.modified, got, text, tt.want, tt.err)
+		}
+	}
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// TestLint: Debian's and Fedora's checkers find nothing in the packages but what packaging/ explains.
+func TestLint(t *testing.T) {
+	paths := packed(t, "0.2.0", "")
+	for _, args := range [][]string{
+		{"lintian", "--allow-root", "--fail-on=error,warning,info", "--display-info", paths["deb"]},
+		{"rpmlint", "--config", "../packaging/rpm/rpmlint.toml", "--strict", paths["rpm"]},
+	} {
+		out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+}
