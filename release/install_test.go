@@ -8,9 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"testing"
-
 	"syscall"
+	"testing"
 )
 
 // root is the directory of a system that a test installs packages in. No systemd runs in it.

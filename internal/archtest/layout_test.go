@@ -16,9 +16,12 @@ type row struct {
 	testing []string // packages of ours and modules that only its tests import
 }
 
+// topFolders are the folders of packages beside internal/; all but cmd are modules of their own.
+var topFolders = []string{"bench", "cmd", "release"}
+
 // dir is the package's directory.
 func (r row) dir() string {
-	if r.pkg == "bench" || strings.HasPrefix(r.pkg, "cmd/") {
+	if first, _, _ := strings.Cut(r.pkg, "/"); slices.Contains(topFolders, first) {
 		return r.pkg
 	}
 	return "internal/" + r.pkg
@@ -133,7 +136,7 @@ func importee(importPath string, required map[string]requirement) string {
 	return importPath
 }
 
-// checkModules finds modules that go.mod or bench/go.mod requires and no row names.
+// checkModules finds modules that a go.mod requires and no row names.
 func checkModules(rows []row, required map[string]requirement) (faults []string) {
 	for m, r := range required {
 		if r.indirect {

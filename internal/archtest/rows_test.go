@@ -313,7 +313,10 @@ var rows = []row{
 		owns:    []string{"gonum.org/v1/plot"},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"try/lab/labtest"}},
-	{pkg: "packagingtest", testing: []string{"try/lab/labtest"}},
+	{pkg: "packagingtest", testing: []string{"config", "try/lab/labtest"}},
+	{pkg: "release",
+		owns: []string{"github.com/CycloneDX/cyclonedx-go", "github.com/goreleaser/nfpm/v2"}},
+	{pkg: "release/manpage", owns: []string{"github.com/cpuguy83/go-md2man/v2"}},
 }
 
 // shared are the modules that several packages may import, with the reason.

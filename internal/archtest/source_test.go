@@ -101,7 +101,8 @@ func (nothing) Import(name string) (*types.Package, error) {
 	return p, nil
 }
 
-// load reads every package of the repository: those of the product, and bench, a module of its own.
+// load reads every package of the repository: those of the product, and those of the tools, which are modules of
+// their own.
 func load(t *testing.T) []*pkg {
 	t.Helper()
 	byDir := map[string]*pkg{}
@@ -145,12 +146,12 @@ func load(t *testing.T) []*pkg {
 	return all
 }
 
-// requirements reads the modules that go.mod and bench/go.mod require. A module that is indirect in one
-// of them and direct in the other is direct.
+// requirements reads the modules that the go.mod files require. A module that is indirect in one of them and
+// direct in another is direct.
 func requirements(t *testing.T) map[string]requirement {
 	t.Helper()
 	found := map[string]requirement{}
-	for _, name := range []string{"go.mod", "bench/go.mod"} {
+	for _, name := range []string{"go.mod", "bench/go.mod", "release/go.mod"} {
 		text, err := os.ReadFile(filepath.Join(root, name))
 		if err != nil {
 			t.Fatal(err)
