@@ -108,7 +108,7 @@ race: peers lint
 # bench is a Go module of its own; its linter is the one that the root's go.mod names. The house's
 # laws, such as the width of a line, are tests.
 lint:
-	@unformatted="$$(gofmt -l cmd internal bench)"; test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
+	@unformatted="$$(gofmt -l cmd internal bench release)"; test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
 	go mod tidy -diff
@@ -119,6 +119,15 @@ lint:
 
 peers:
 	./scripts/test-peers
+
+# The packages: what lintian and rpmlint say, a clean Debian that installs, runs, upgrades and removes the deb, and
+# a release that is built twice. It needs root and downloads that Debian, and it takes minutes.
+test-packages:
+	./scripts/test-peers packages
+	go -C release vet ./...
+	go -C release tool -modfile=../go.mod staticcheck ./...
+	go -C release mod tidy -diff
+	go -C release test -vet=off -count=1 -timeout 60m ./...
 
 # Each fuzz target for FUZZTIME.
 FUZZTIME ?= 30s

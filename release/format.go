@@ -23,7 +23,8 @@ var formats = []format{
 	{name: "rpm", init: "systemd", zsh: "/usr/share/zsh/site-functions", release: "1", version: asItIs,
 		describe: describeRPM},
 	{name: "apk", init: "openrc", zsh: "/usr/share/zsh/site-functions", release: "r0",
-		version: func(of string) string { return strings.Replace(of, "+git", "_git", 1) }, describe: describeAPK},
+		version:  func(of string) string { return strings.Replace(of, "+git", "_git", 1) },
+		describe: describeAPK},
 }
 
 func asItIs(version string) string { return version }

@@ -18,7 +18,8 @@ type root struct {
 	dir string
 }
 
-// newRoot makes a clean Debian with systemd's files and man(1) in it.
+// newRoot makes a clean Debian with systemd's files and man(1) in it, or copies the one in the directory that
+// DEBIAN_ROOT names.
 func newRoot(t *testing.T) root {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -26,8 +27,11 @@ func newRoot(t *testing.T) root {
 	}
 	dir := filepath.Join(t.TempDir(), "root")
 	cmd := exec.Command("debootstrap", "--variant=minbase", "--include=systemd,man-db", debianRelease, dir)
+	if made := os.Getenv("DEBIAN_ROOT"); made != "" {
+		cmd = exec.Command("cp", "--archive", made, dir)
+	}
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("debootstrap: %v\n%s", err, out)
+		t.Fatalf("%s: %v\n%s", cmd, err, out)
 	}
 	return root{t, dir}
 }
@@ -39,7 +43,8 @@ const debianRelease = "bookworm"
 func (r root) command(ctx context.Context, script string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child=SIGTERM",
 		"--mount-proc="+r.dir+"/proc", "chroot", r.dir, "/bin/sh", "-ec", script)
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"}
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8",
+		"DEBIAN_FRONTEND=noninteractive"}
 	return cmd
 }
 
@@ -104,9 +109,10 @@ func TestDebianRoot(t *testing.T) {
 	r.want("/usr/share/man/man8/ftpgate.8.gz\n/usr/share/man/man5/ftpgate.toml.5.gz",
 		"man -w ftpgate; man -w 5 ftpgate.toml")
 	r.want("ftpgate - make FTP servers reachable through a gateway that translates addresses",
-		"man ftpgate | sed -n 's/^ *\\(ftpgate - .*\\)/\\1/p'")
+		"MANWIDTH=200 man ftpgate | sed -n 's/^ *\\(ftpgate - .*\\)/\\1/p'")
 	r.want("disabled", "SYSTEMD_OFFLINE=1 systemctl is-enabled ftpgate || true")
-	if got := r.run("systemd-analyze verify ftpgate.service 2>&1 | grep -v notify-reload || true"); got != "" {
+	if got := r.run(
+		"systemd-analyze verify ftpgate.service 2>&1 | grep -v notify-reload || true"); got != "" {
 		t.Errorf("systemd-analyze verify: got %s; want nothing", got)
 	}
 	r.wantFiles(true, "/run/ftpgate.sock")
@@ -174,7 +180,8 @@ wait $!`)
 			}
 		}
 	}
-	if err := cmd.Wait(); err != nil || !strings.Contains(stdout.String(), "forward archive: :2121 leads to 203.0.113.21:21") {
+	if err := cmd.Wait(); err != nil || !strings.Contains(stdout.String(),
+		"forward archive: :2121 leads to 203.0.113.21:21") {
 		r.Errorf("ftpgate run: got %v, the status\n%s\nand the log\n%s", err, &stdout, &log)
 	}
 }

@@ -18,7 +18,8 @@ func (s source) licenses() ([]byte, error) {
 		return nil, err
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "ftpgate is licensed as follows. The licenses of what is built into it come after.\n\n%s", own)
+	fmt.Fprintf(&b,
+		"ftpgate is licensed as follows. The licenses of what is built into it come after.\n\n%s", own)
 	goroot, err := output(s.root, "go", "env", "GOROOT")
 	if err != nil {
 		return nil, err
@@ -58,7 +59,8 @@ func addLicense(b *strings.Builder, name, dir string) error {
 			return err
 		}
 		found = true
-		fmt.Fprintf(b, "\n%s\n%s: %s\n\n%s\n", strings.Repeat("-", 78), name, e.Name(), strings.TrimSpace(string(text)))
+		fmt.Fprintf(b, "\n%s\n%s: %s\n\n%s\n", strings.Repeat("-", 78), name, e.Name(),
+			strings.TrimSpace(string(text)))
 	}
 	if !found {
 		return fmt.Errorf("%s: %s has no license", name, dir)

@@ -1,6 +1,6 @@
 // Command release makes what a release of ftpgate consists of, in dist/: static programs, packages for Linux
-// distributions, lists of what is in them (CycloneDX), the licenses of the libraries, and checksums. One commit
-// gives the same bytes wherever and whenever it is built. It publishes nothing.
+// distributions, lists of what is in them (CycloneDX), the licenses of the libraries, and checksums. One
+// commit gives the same bytes wherever and whenever it is built. It publishes nothing.
 //
 //	release packages   the packages alone
 //	release release    all of it, from a work tree without changes

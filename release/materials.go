@@ -12,8 +12,8 @@ import (
 	cdx "github.com/CycloneDX/cyclonedx-go"
 )
 
-// writeMaterials writes beside a program what it is made of, as the Go tool recorded it in the program: a bill
-// of materials in CycloneDX's JSON.
+// writeMaterials writes beside a program what it is made of, as the Go tool recorded it in the program: a
+// bill of materials in CycloneDX's JSON.
 func (s source) writeMaterials(program string) error {
 	info, err := buildinfo.ReadFile(program)
 	if err != nil {

@@ -65,6 +65,7 @@ func (s source) pack(f format, t target, stage, into string) (string, error) {
 func (s source) writeChanges(path string, f format) error {
 	text, err := json.Marshal([]map[string]any{{ // which is YAML, too
 		"semver": f.version(s.version) + "-" + f.release, "date": s.time, "packager": maintainer,
+		"deb":     map[string]any{"distributions": []string{"stable"}, "urgency": "medium"},
 		"changes": []map[string]string{{"note": "New release: CHANGELOG.md says what changes."}},
 	}})
 	if err != nil {

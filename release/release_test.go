@@ -93,11 +93,13 @@ func TestPackageVersion(t *testing.T) {
 		{nil, false, "0.2.0+git20261130142317", ""},
 		{[]string{"v0.2.0"}, false, "0.2.0", ""},
 		{[]string{"v0.2.0"}, true, "0.2.0+git20261130142317", ""},
-		{[]string{"v0.1.9"}, false, "", "the commit has the tag v0.1.9, and internal/version/VERSION says 0.2.0"},
+		{[]string{"v0.1.9"}, false, "", "the commit has the tag v0.1.9, and internal/version/VERSION says " +
+			"0.2.0"},
 	} {
 		got, err := packageVersion("0.2.0", tt.tags, tt.modified, at)
 		if text := errorText(err); got != tt.want || text != tt.err {
-			t.Errorf("%q, modified %v: got %q, error %q; want %q, %q", tt.tags, tt.modified, got, text, tt.want, tt.err)
+			t.Errorf("%q, modified %v: got %q, error %q; want %q, %q", tt.tags, tt.modified, got, text,
+				tt.want, tt.err)
 		}
 	}
 }

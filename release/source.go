@@ -65,7 +65,8 @@ func readSource(root string) (source, error) {
 func packageVersion(release string, tags []string, modified bool, at time.Time) (string, error) {
 	switch {
 	case len(tags) > 0 && !slices.Contains(tags, "v"+release):
-		return "", fmt.Errorf("the commit has the tag %s, and internal/version/VERSION says %s", tags[0], release)
+		return "", fmt.Errorf("the commit has the tag %s, and internal/version/VERSION says %s", tags[0],
+			release)
 	case len(tags) > 0 && !modified:
 		return release, nil
 	}

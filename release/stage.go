@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// stage installs ftpgate below a directory, as the packages of a format have it: what "make install" installs,
-// with the manual compressed, and with the format's own files.
+// stage installs ftpgate below a directory, as the packages of a format have it: what "make install"
+// installs, with the manual compressed, and with the format's own files.
 func (s source) stage(dir string, f format, program string, licenses []byte) error {
 	cmd := exec.Command("make", "--no-print-directory", "--silent", "install", "DESTDIR="+dir, "PREFIX=/usr",
 		"BINARY="+program, "INIT="+f.init, "ZSHDIR="+f.zsh)

@@ -101,8 +101,8 @@ func (nothing) Import(name string) (*types.Package, error) {
 	return p, nil
 }
 
-// load reads every package of the repository: those of the product, and those of the tools, which are modules of
-// their own.
+// load reads every package of the repository: those of the product, and those of the tools, which are modules
+// of their own.
 func load(t *testing.T) []*pkg {
 	t.Helper()
 	byDir := map[string]*pkg{}

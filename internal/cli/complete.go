@@ -14,8 +14,8 @@ import (
 	"ftpgate/internal/ops/admin"
 )
 
-// What a shell offers behind a command or a flag. Nothing here fails: where a value cannot be known, the shell
-// offers none.
+// What a shell offers behind a command or a flag. Nothing here fails: where a value cannot be known, the
+// shell offers none.
 
 // completionTime is how long a shell waits for the running ftpgate.
 const completionTime = 2 * time.Second
@@ -89,7 +89,8 @@ func asking(ask func(ctx context.Context, c *admin.Client) []string) completer {
 	return offer(func(cmd *cobra.Command) []string {
 		ctx, stop := context.WithTimeout(cmd.Context(), completionTime)
 		defer stop()
-		a := adminFlags{target: cmd.Flag("socket").Value.String(), tokenFile: cmd.Flag("token-file").Value.String()}
+		a := adminFlags{target: cmd.Flag("socket").Value.String(),
+			tokenFile: cmd.Flag("token-file").Value.String()}
 		c, err := a.client()
 		if err != nil {
 			return nil
@@ -110,8 +111,8 @@ func runningForwards(ctx context.Context, c *admin.Client) (names []string) {
 	return names
 }
 
-// sessionsOf returns the names of sessions, each with its forward, client and user: the running ones, or those
-// that have ended, too.
+// sessionsOf returns the names of sessions, each with its forward, client and user: the running ones, or
+// those that have ended, too.
 func sessionsOf(ended bool) func(context.Context, *admin.Client) []string {
 	return func(ctx context.Context, c *admin.Client) (names []string) {
 		for one, err := range c.Sessions(ctx, admin.Filter{Ended: ended}) {

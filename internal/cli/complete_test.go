@@ -9,8 +9,8 @@ import (
 	"ftpgate/internal/ops/admin"
 )
 
-// TestCompleteSessions: the sessions and forwards of the running ftpgate are offered, with what tells one from
-// another; what a user typed does nothing to the terminal.
+// TestCompleteSessions: the sessions and forwards of the running ftpgate are offered, with what tells one
+// from another; what a user typed does nothing to the terminal.
 func TestCompleteSessions(t *testing.T) {
 	one := oneSession(time.Now())
 	one.User = "an\x1b[2Jna"

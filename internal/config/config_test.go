@@ -327,8 +327,8 @@ func TestParseTooLarge(t *testing.T) {
 	}
 }
 
-// TestCommentedReference: without their # the lines of keys are the reference file again, and with it the file
-// asks for nothing.
+// TestCommentedReference: without their # the lines of keys are the reference file again, and with it the
+// file asks for nothing.
 func TestCommentedReference(t *testing.T) {
 	text := CommentedReference()
 	if got := regexp.MustCompile(`(?m)^#([^ \n])`).ReplaceAllString(text, "$1"); got != Reference {

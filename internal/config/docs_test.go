@@ -108,7 +108,8 @@ func keyTable(keys []Key) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// keyList returns the keys as a list in Markdown, for a manual page. Links lead to the document with the tables.
+// keyList returns the keys as a list in Markdown, for a manual page. Links lead to the document with the
+// tables.
 func keyList(keys []Key) string {
 	var items []string
 	for _, k := range keys {

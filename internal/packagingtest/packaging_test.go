@@ -200,7 +200,8 @@ func TestLogrotate(t *testing.T) {
 	t.Cleanup(func() { os.RemoveAll("/run/systemd") })
 	text := read(t, packaging+"/logrotate.d/ftpgate")
 	directory := settings(read(t, unit), "LogsDirectory")
-	if len(directory) != 1 || strings.Count(text, "/var/log/") != strings.Count(text, "/var/log/"+directory[0]+"/") {
+	if len(directory) != 1 || strings.Count(text, "/var/log/") != strings.Count(text,
+		"/var/log/"+directory[0]+"/") {
 		t.Errorf("got %q; want the logs in the unit's %q", text, directory)
 	}
 	for _, name := range logFiles[:2] {

@@ -15,9 +15,11 @@ import (
 
 func main() {
 	var e edition
-	flag.StringVar(&e.program, "program", "ftpgate", "the program and its release, as the foot of a page has it")
+	flag.StringVar(&e.program, "program", "ftpgate", "the program and its release, as the foot of a page "+
+		"has it")
 	flag.StringVar(&e.date, "date", "", "the `DATE` of the release, as the foot of a page has it")
-	flag.StringVar(&e.documents, "documents", "/usr/share/doc/ftpgate", "the `DIRECTORY` of the other documents")
+	flag.StringVar(&e.documents, "documents", "/usr/share/doc/ftpgate",
+		"the `DIRECTORY` of the other documents")
 	into := flag.String("into", ".", "the `DIRECTORY` for the manual pages")
 	flag.Parse()
 	for _, page := range flag.Args() {

@@ -15,7 +15,8 @@ func TestManual(t *testing.T) {
 	}
 	for _, want := range []string{
 		".TH \"FTPGATE\" \"8\" \"2026-11-30\" \"ftpgate 0.2.0\" \"System Administration\"\n",
-		".SH NAME\nftpgate \\- a gateway\n", ".SH SEE ALSO\n", "\\fBftpgate.toml(5)\\fP, limits", "/doc/limits.md",
+		".SH NAME\nftpgate \\- a gateway\n", ".SH SEE ALSO\n", "\\fBftpgate.toml(5)\\fP, limits",
+		"/doc/limits.md",
 	} {
 		if !strings.Contains(string(got), want) {
 			t.Errorf("got\n%s\nwant %q in it", got, want)
