@@ -27,9 +27,9 @@ import (
 var reference string
 
 // CommentedReference returns the reference file with every key commented out: a file that asks for nothing.
-// A comment in prose has a space behind its #; without that # the line of a key is as in Reference.
+// A comment in prose has a space behind its #; without that # the line of a key is as in the reference file.
 func CommentedReference() string {
-	return uncommented.ReplaceAllString(Reference, "#$0")
+	return uncommented.ReplaceAllString(reference, "#$0")
 }
 
 var uncommented = regexp.MustCompile(`(?m)^[^#\n].*$`)

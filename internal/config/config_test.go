@@ -331,7 +331,7 @@ func TestParseTooLarge(t *testing.T) {
 // file asks for nothing.
 func TestCommentedReference(t *testing.T) {
 	text := CommentedReference()
-	if got := regexp.MustCompile(`(?m)^#([^ \n])`).ReplaceAllString(text, "$1"); got != Reference {
+	if got := regexp.MustCompile(`(?m)^#([^ \n])`).ReplaceAllString(text, "$1"); got != reference {
 		t.Errorf("got, with keys uncommented,\n%s\nwant the reference file", got)
 	}
 	if _, err := parse("ftpgate.toml", strings.NewReader(text)); err == nil ||
