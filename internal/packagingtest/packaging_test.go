@@ -205,7 +205,8 @@ func TestLogrotate(t *testing.T) {
 		t.Errorf("got %q; want the logs in the unit's %q", text, directory)
 	}
 	for _, name := range logFiles[:2] {
-		if want := `"/var/log/` + directory[0] + "/" + name + `"`; !strings.Contains(config.CommentedReference(), want) {
+		if want := `"/var/log/` + directory[0] + "/" + name +
+			`"`; !strings.Contains(config.CommentedReference(), want) {
 			t.Errorf("the reference file has no %s", want)
 		}
 	}
