@@ -233,3 +233,18 @@ func TestLogrotate(t *testing.T) {
 		}
 	}
 }
+
+// The scripts of the packages are sound for the smallest shell.
+func TestScriptSyntax(t *testing.T) {
+	scripts := []string{packaging + "/openrc/ftpgate"}
+	for _, pattern := range []string{"/deb/p*", "/rpm/p*", "/apk/p*"} {
+		found, err := filepath.Glob(packaging + pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("got no scripts %s, error %v", pattern, err)
+		}
+		scripts = append(scripts, found...)
+	}
+	for _, path := range scripts {
+		run(t, "sh", "-n", path)
+	}
+}
