@@ -25,10 +25,11 @@ var targets = []target{
 	{name: "riscv64", goarch: "riscv64"},
 }
 
-// build builds the program, static, without the builder's paths, symbols and debugging information.
+// build builds the program, static, without the builder's paths, symbols and debugging information, but with
+// the commit in it. GOFLAGS replaces what the builder has set by "go env -w", too.
 func (s source) build(t target, program string) error {
 	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "./cmd/ftpgate")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOOS=linux", "GOARCH="+t.goarch,
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=auto", "GOOS=linux", "GOARCH="+t.goarch,
 		"GOARM="+t.goarm, "GOAMD64=v1")
 	return s.do(cmd)
 }
