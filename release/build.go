@@ -29,8 +29,8 @@ var targets = []target{
 // the commit in it. GOFLAGS replaces what the builder has set by "go env -w", too.
 func (s source) build(t target, program string) error {
 	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "./cmd/ftpgate")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=auto", "GOOS=linux", "GOARCH="+t.goarch,
-		"GOARM="+t.goarm, "GOAMD64=v1")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=auto", "GOOS=linux",
+		"GOARCH="+t.goarch, "GOARM="+t.goarm, "GOAMD64=v1")
 	return s.do(cmd)
 }
 
