@@ -41,7 +41,11 @@ func (s source) pack(f format, t target, stage, into string) (string, error) {
 		Changelog: changes, DisableGlobbing: true,
 		Overridables: nfpm.Overridables{Contents: contents},
 	})
-	f.describe(info, filepath.Join(s.root, "packaging", f.name))
+	scripts := stage + "-scripts"
+	if err := s.copyScripts(scripts, f); err != nil {
+		return "", err
+	}
+	f.describe(info, scripts)
 	if err := nfpm.PrepareForPackager(info, f.name); err != nil {
 		return "", err
 	}
@@ -59,6 +63,19 @@ func (s source) pack(f format, t target, stage, into string) (string, error) {
 		return "", err
 	}
 	return path, out.Close()
+}
+
+// copyScripts copies the scripts of a format with the time of the commit, which an apk has in it.
+func (s source) copyScripts(to string, f format) error {
+	if err := os.CopyFS(to, os.DirFS(filepath.Join(s.root, "packaging", f.name))); err != nil {
+		return err
+	}
+	return filepath.WalkDir(to, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Chtimes(path, s.time, s.time)
+	})
 }
 
 // writeChanges writes the log of changes to the packaging, which is one line: ftpgate's own is beside it.
