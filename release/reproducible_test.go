@@ -20,7 +20,7 @@ func TestReproducible(t *testing.T) {
 	}
 	one, other := filepath.Join(t.TempDir(), "one"), filepath.Join(t.TempDir(), "other")
 	run(".", "git", "clone", "--quiet", "--no-hardlinks", "..", one)
-	run(".", "git", "clone", "--quiet", "--no-hardlinks", one, other) // the same commit, whatever happens here
+	run(".", "git", "clone", "--quiet", "--no-hardlinks", one, other) // the same commit for sure
 	var sums []string
 	for _, clone := range []string{one, other} {
 		run(clone, "make", "release")
