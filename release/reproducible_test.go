@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestReproducible makes a release of this commit twice, in two clones at two places, and compares the checksums
-// of all files.
+// TestReproducible makes a release of this commit twice, in two clones at two places, and compares the
+// checksums of all files.
 func TestReproducible(t *testing.T) {
 	run := func(dir, name string, args ...string) {
 		t.Helper()
