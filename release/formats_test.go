@@ -15,7 +15,7 @@ import (
 // TestRPM installs the rpm below a directory, upgrades and removes it: a configuration that was edited stays.
 // Its scripts need the programs of a host, and do not run.
 func TestRPM(t *testing.T) {
-	old, next := packed(t, "0.2.0", ""), packed(t, "99.0.0", "# a comment of the next release\n")
+	old, next := packed(t, "rpm", "0.1.0", ""), packed(t, "rpm", "99.0.0", "# a comment of the next release\n")
 	dir := t.TempDir()
 	rpm := func(args ...string) string {
 		t.Helper()
@@ -33,11 +33,11 @@ func TestRPM(t *testing.T) {
 		}
 	}
 	rpm("--initdb")
-	rpm("-i", "--nodeps", "--noscripts", old["rpm"])
+	rpm("-i", "--nodeps", "--noscripts", old)
 	if err := os.WriteFile(config, []byte("mine\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	rpm("-U", "--nodeps", "--noscripts", next["rpm"])
+	rpm("-U", "--nodeps", "--noscripts", next)
 	if got := rpm("-q", "ftpgate"); !strings.HasPrefix(got, "ftpgate-99.0.0-1.") {
 		t.Errorf("got %s; want the next release", got)
 	}
@@ -55,7 +55,7 @@ func TestRPM(t *testing.T) {
 
 // TestAPK: the apk says what it is, starts the service as Alpine does, and has nothing for systemd.
 func TestAPK(t *testing.T) {
-	file, err := os.Open(packed(t, "0.2.0", "")["apk"])
+	file, err := os.Open(packed(t, "apk", "0.2.0", ""))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,187 +1,122 @@
 package main
 
 import (
-	"bufio"
-	"context"
-	"io"
-	"os"
+	"fmt"
 	"os/exec"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 )
 
-// root is the directory of a system that a test installs packages in. No systemd runs in it.
-type root struct {
-	*testing.T
-	dir string
-}
+const (
+	configPath  = "/etc/ftpgate/ftpgate.toml"
+	enabledLink = "/etc/systemd/system/multi-user.target.wants/ftpgate.service"
+	mainPID     = "systemctl show --value -p MainPID ftpgate"
+)
 
-// newRoot makes a clean Debian with systemd's files and man(1) in it, or copies the one in the directory that
-// DEBIAN_ROOT names.
-func newRoot(t *testing.T) root {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("only root can make a clean system")
-	}
-	dir := filepath.Join(t.TempDir(), "root")
-	cmd := exec.Command("debootstrap", "--variant=minbase", "--include=systemd,man-db", debianRelease, dir)
-	if made := os.Getenv("DEBIAN_ROOT"); made != "" {
-		cmd = exec.Command("cp", "--archive", made, dir)
-	}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", cmd, err, out)
-	}
-	return root{t, dir}
-}
-
-// debianRelease is the oldest Debian that the packages are for.
-const debianRelease = "bookworm"
-
-// command returns a command of the system, as process 1 of its own and without a network.
-func (r root) command(ctx context.Context, script string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child=SIGTERM",
-		"--mount-proc="+r.dir+"/proc", "chroot", r.dir, "/bin/sh", "-ec", script)
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8",
-		"DEBIAN_FRONTEND=noninteractive"}
-	return cmd
-}
-
-// run runs a script in the system, wants its exit status to be 0, and returns what it prints.
-func (r root) run(script string) string {
-	r.Helper()
-	out, err := r.command(r.Context(), script).CombinedOutput()
-	if err != nil {
-		r.Fatalf("%s: %v\n%s", script, err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
-
-// want runs a script and wants it to print this.
-func (r root) want(want, script string) {
-	r.Helper()
-	if got := r.run(script); got != want {
-		r.Errorf("%s: got %q; want %q", script, got, want)
-	}
-}
-
-// exists reports whether the system has a file.
-func (r root) exists(path string) bool {
-	_, err := os.Lstat(filepath.Join(r.dir, path))
-	return err == nil
-}
-
-// wantFiles wants files to be there, or to be gone.
-func (r root) wantFiles(there bool, paths ...string) {
-	r.Helper()
-	for _, path := range paths {
-		if r.exists(path) != there {
-			r.Errorf("%s: got there %v; want %v", path, !there, there)
-		}
-	}
-}
-
-// put copies a file to /tmp of the system, and returns its path there.
-func (r root) put(path string) string {
-	r.Helper()
-	content, err := os.ReadFile(path)
-	if err != nil {
-		r.Fatal(err)
-	}
-	to := "/tmp/" + filepath.Base(path)
-	if err := os.WriteFile(filepath.Join(r.dir, to), content, 0o644); err != nil {
-		r.Fatal(err)
-	}
-	return to
-}
-
-const enabledLink = "/etc/systemd/system/multi-user.target.wants/ftpgate.service"
-
-// TestDebianRoot installs the deb in a clean Debian, enables and runs the service, upgrades, removes and
-// purges it.
-func TestDebianRoot(t *testing.T) {
-	old, next := packed(t, "0.2.0", ""), packed(t, "99.0.0", "# a comment of the next release\n")
+// TestDebian does with the deb on a clean Debian what docs/install.md, service.md and upgrade.md say: it
+// installs it, starts the service, uses it, completes words in each shell, upgrades, removes and purges.
+func TestDebian(t *testing.T) {
+	old, next := packed(t, "deb", "0.1.0", ""), packed(t, "deb", "99.0.0", "# a comment of the next release\n")
 	r := newRoot(t)
+	r.installed(old)
+	r.served()
+	r.reloads()
+	for _, s := range shells {
+		t.Run(s.name, func(t *testing.T) { root{t, r.dir, r.init}.completes(s) })
+	}
+	r.upgraded(next)
+	r.removed()
+}
 
-	r.run("dpkg -i " + r.put(old["deb"]))
+// installed installs the first package: the service is there, and waits for a configuration.
+func (r root) installed(deb string) {
+	r.Helper()
+	r.run("dpkg -i " + r.put(deb))
 	r.want("ftpgate:/usr/sbin/nologin", "getent passwd ftpgate | cut -d: -f1,7")
 	r.want("/usr/share/man/man8/ftpgate.8.gz\n/usr/share/man/man5/ftpgate.toml.5.gz",
 		"man -w ftpgate; man -w 5 ftpgate.toml")
 	r.want("ftpgate - make FTP servers reachable through a gateway that translates addresses",
 		"MANWIDTH=200 man ftpgate | sed -n 's/^ *\\(ftpgate - .*\\)/\\1/p'")
-	r.want("disabled", "SYSTEMD_OFFLINE=1 systemctl is-enabled ftpgate || true")
-	if got := r.run(
-		"systemd-analyze verify ftpgate.service 2>&1 | grep -v notify-reload || true"); got != "" {
-		t.Errorf("systemd-analyze verify: got %s; want nothing", got)
-	}
+	r.want("disabled\ninactive", "systemctl is-enabled ftpgate || true; systemctl is-active ftpgate || true")
+	r.want("", "systemd-analyze verify ftpgate.service 2>&1")
 	r.wantFiles(true, "/run/ftpgate.sock")
 	if got := r.run("ftpgate check 2>&1 || true"); !strings.Contains(got, "no [[forward]]") {
-		t.Errorf("ftpgate check: got %q; want that no forward is there yet", got)
+		r.Errorf("ftpgate check: got %q; want that no forward is there yet", got)
 	}
-
-	r.run("systemctl enable ftpgate")
-	r.wantFiles(true, enabledLink)
-	const config = "/etc/ftpgate/ftpgate.toml"
-	r.run(`printf '[[forward]]\nname = "archive"\nlisten = ":2121"\nserver = "203.0.113.21"\n' >>` + config)
-	r.want(config+": OK, 1 forward", "ftpgate check | head -1")
-	mine := r.run("cat " + config)
-	r.serve()
-
-	r.run("dpkg --force-confold -i " + r.put(next["deb"]))
-	r.want("99.0.0-1", "dpkg-query -W -f '${Version}' ftpgate")
-	r.want(mine, "cat "+config)
-	r.want("# a comment of the next release", "head -1 "+config+".dpkg-dist")
-	r.wantFiles(true, enabledLink)
-	r.serve()
-
-	r.run("dpkg --remove ftpgate")
-	r.wantFiles(false, "/usr/bin/ftpgate", "/usr/lib/systemd/system/ftpgate.service")
-	r.want(mine, "cat "+config)
-	r.run("touch /var/log/ftpgate/transfers.json; dpkg --purge ftpgate")
-	r.wantFiles(false, "/etc/ftpgate", "/etc/logrotate.d/ftpgate", enabledLink, "/var/log/ftpgate",
-		"/var/lib/ftpgate", "/run/ftpgate.sock", "/usr/share/doc/ftpgate")
 }
 
-// serve runs the program as the unit does, with its user and its directories, until it is ready; asks it for
-// its status, and stops it.
-func (r root) serve() {
+// served uncomments what docs/service.md says, starts the service, and has the client get a file through it.
+func (r root) served() {
 	r.Helper()
-	ctx, stop := context.WithCancel(r.Context())
-	defer stop()
-	cmd := r.command(ctx, `
-install -d -o ftpgate -g ftpgate /run/ftpgate /var/lib/ftpgate /var/log/ftpgate
-export RUNTIME_DIRECTORY=/run/ftpgate STATE_DIRECTORY=/var/lib/ftpgate
-setpriv --reuid ftpgate --regid ftpgate --init-groups --inh-caps -all --no-new-privs ftpgate run &
-read -r _
-ftpgate status
-kill $!
-wait $!`)
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		r.Fatal(err)
+	r.run(`sed -i -e '0,/^#\[\[forward\]\]/s//[[forward]]/' -e '0,/^#name/s//name/' \
+	-e '0,/^#listen/s//listen/' -e '0,/^#server .*/s//server = "203.0.113.21"/' ` + configPath)
+	r.want(configPath+": OK, 1 forward", "ftpgate check | head -1")
+	r.run("systemctl enable --now ftpgate")
+	r.wantFiles(true, enabledLink)
+	r.works()
+}
+
+// works wants the service to be active, and to carry a file by the kernel.
+func (r root) works() {
+	r.Helper()
+	r.want("active", "systemctl is-active ftpgate")
+	r.want("a file of the server", "ip netns exec client tnftp -V -o - ftp://192.168.5.2:2121/file")
+}
+
+// reloads puts a changed file into effect, and keeps the old one where the new one has a fault.
+func (r root) reloads() {
+	r.Helper()
+	pid := r.run(mainPID)
+	r.run(`printf '[[forward]]\nname = "plc"\nlisten = ":2122"\nserver = "203.0.113.22"\n' >>` + configPath)
+	r.run("systemctl reload ftpgate")
+	const forwards = "ftpgate status | sed -n 's/^forward \\([^:]*\\):.*/\\1/p'"
+	want := r.run(forwards)
+	if !strings.Contains(want, "plc") {
+		r.Errorf("after a reload: got the forwards\n%s\nwant plc among them", want)
 	}
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		r.Fatal(err)
+	r.run("cp " + configPath + " /root/sound; echo nonsense >>" + configPath)
+	r.want("failed", "systemctl reload ftpgate 2>/dev/null || echo failed")
+	r.want(want, forwards)
+	r.run("cp /root/sound " + configPath)
+	r.want(pid, mainPID)
+	r.works()
+}
+
+// upgraded installs the next package: the configuration stays, and a running service is started again.
+func (r root) upgraded(deb string) {
+	r.Helper()
+	mine, pid, path := r.run("cat "+configPath), r.run(mainPID), r.put(deb)
+	r.run("dpkg --force-confold -i " + path)
+	r.want("99.0.0-1", "dpkg-query -W -f '${Version}' ftpgate")
+	r.want(mine, "cat "+configPath)
+	r.want("# a comment of the next release", "head -1 "+configPath+".dpkg-dist")
+	r.wantFiles(true, enabledLink)
+	if now := r.run(mainPID); now == pid {
+		r.Errorf("after the upgrade: got the process %s, as before; want another", now)
 	}
-	var stdout strings.Builder
-	cmd.Stdout = &stdout
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	if err := cmd.Start(); err != nil {
-		r.Fatal(err)
+	r.works()
+	r.run("systemctl stop ftpgate; dpkg -i " + path)
+	r.want("inactive", "systemctl is-active ftpgate || true")
+	r.run("systemctl start ftpgate")
+}
+
+// removed removes the package and then purges it: Debian's policy says what stays when.
+func (r root) removed() {
+	r.Helper()
+	mine := r.run("cat " + configPath)
+	r.run("dpkg --remove ftpgate")
+	r.wantFiles(false, "/usr/bin/ftpgate", "/usr/lib/systemd/system/ftpgate.service")
+	r.want("inactive", "systemctl is-active ftpgate || true")
+	// nft(8) of this host looks at the gateway's network.
+	tables, err := exec.Command("nsenter", fmt.Sprintf("--target=%d", r.init), "--net",
+		"nft", "list", "tables").CombinedOutput()
+	if err != nil || len(tables) > 0 {
+		r.Errorf("nft list tables: got %s, error %v; want none left", tables, err)
 	}
-	var log strings.Builder
-	for lines := bufio.NewScanner(stderr); lines.Scan(); {
-		log.WriteString(lines.Text() + "\n")
-		if strings.Contains(lines.Text(), "msg=ready") {
-			if _, err := io.WriteString(stdin, "\n"); err != nil {
-				r.Fatal(err)
-			}
-		}
-	}
-	if err := cmd.Wait(); err != nil || !strings.Contains(stdout.String(),
-		"forward archive: :2121 leads to 203.0.113.21:21") {
-		r.Errorf("ftpgate run: got %v, the status\n%s\nand the log\n%s", err, &stdout, &log)
-	}
+	r.want(mine, "cat "+configPath)
+	r.run("touch /var/log/ftpgate/transfers.json")
+	r.run("dpkg --purge ftpgate")
+	r.wantFiles(false, "/etc/ftpgate", "/etc/logrotate.d/ftpgate", enabledLink, "/var/log/ftpgate",
+		"/var/lib/ftpgate", "/run/ftpgate.sock", "/usr/share/doc/ftpgate")
+	r.want("", "find / -xdev -name '*ftpgate*' -not -path '/root/*' -not -path '/proc/*'")
 }

@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -22,63 +21,46 @@ func host(t *testing.T) target {
 	return targets[i]
 }
 
-// theProgram is the program that the packages of tests have: built once, by the first test that needs it.
-var theProgram = sync.OnceValues(func() (string, error) {
-	root, err := filepath.Abs("..")
-	if err != nil {
-		return "", err
-	}
-	program := filepath.Join(root, "build", "ftpgate-tested")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "./cmd/ftpgate")
-	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=auto")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", &exec.Error{Name: string(out), Err: err}
-	}
-	cmd = exec.Command("make", "extras", "BINARY="+program)
-	cmd.Dir = root
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", &exec.Error{Name: string(out), Err: err}
-	}
-	return program, nil
-})
-
-// packed makes the packages of a version for this machine, and returns their paths by format. The packages'
-// configuration begins with a comment.
-func packed(t *testing.T, version, comment string) map[string]string {
+// here is the repository as packages of tests are made from it: version is that of the package.
+func here(t *testing.T, version string) source {
 	t.Helper()
-	program, err := theProgram()
-	if err != nil {
-		t.Fatal(err)
-	}
 	root, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := source{root: root, version: version, time: time.Unix(1_700_000_000, 0).UTC()}
+	return source{root: root, version: version, time: time.Unix(1_700_000_000, 0).UTC()}
+}
+
+// packed makes a package of a format and a version for this machine, and returns its path. Its configuration
+// begins with a comment. The manual and the completions in it are those that "make build" has made.
+func packed(t *testing.T, name, version, comment string) string {
+	t.Helper()
+	f := formats[slices.IndexFunc(formats, func(f format) bool { return f.name == name })]
+	s, dir := here(t, version), t.TempDir()
+	program, stage := filepath.Join(dir, "ftpgate"), filepath.Join(dir, "stage")
+	if err := s.build(host(t), program); err != nil {
+		t.Fatal(err)
+	}
 	licenses, err := s.licenses()
 	if err != nil {
 		t.Fatal(err)
 	}
-	paths := map[string]string{}
-	into := t.TempDir()
-	for _, f := range formats {
-		stage := filepath.Join(t.TempDir(), f.name)
-		if err := s.stage(stage, f, program, licenses); err != nil {
-			t.Fatal(err)
-		}
-		config := filepath.Join(stage, "etc/ftpgate/ftpgate.toml")
-		text, err := os.ReadFile(config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(config, append([]byte(comment), text...), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if paths[f.name], err = s.pack(f, host(t), stage, into); err != nil {
-			t.Fatal(err)
-		}
+	if err := s.stage(stage, f, program, licenses); err != nil {
+		t.Fatal(err)
 	}
-	return paths
+	config := filepath.Join(stage, "etc/ftpgate/ftpgate.toml")
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(config, append([]byte(comment), text...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	path, err := s.pack(f, host(t), stage, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // TestPackageVersion: a tag is a release, and what comes after it sorts between it and the next one.
@@ -113,7 +95,6 @@ func errorText(err error) string {
 
 // TestLint: the checkers of Debian and of Fedora find nothing but what packaging/ explains.
 func TestLint(t *testing.T) {
-	paths := packed(t, "0.2.0", "")
 	// The names in an rpm of nfpm begin with /, and rpmlint has cpio extract it: without the option, over the
 	// files of this host.
 	bin := t.TempDir()
@@ -122,8 +103,8 @@ func TestLint(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{
-		{"lintian", "--allow-root", "--fail-on=error,warning,info", "--display-info", paths["deb"]},
-		{"rpmlint", "--config", "../packaging/rpm/rpmlint.toml", "--strict", paths["rpm"]},
+		{"lintian", "--allow-root", "--fail-on=error,warning,info", "--display-info", packed(t, "deb", "0.2.0", "")},
+		{"rpmlint", "--config", "../packaging/rpm/rpmlint.toml", "--strict", packed(t, "rpm", "0.2.0", "")},
 	} {
 		cmd := exec.Command(args[0], args[1:]...)
 		cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
