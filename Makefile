@@ -122,7 +122,7 @@ peers:
 
 # The packages: what lintian and rpmlint say, a clean Debian that installs, runs, upgrades and removes the deb, and
 # a release that is built twice. It needs root and downloads that Debian, and it takes minutes.
-test-packages:
+test-packages: build
 	./scripts/test-peers packages
 	go -C release vet ./...
 	go -C release tool -modfile=../go.mod staticcheck ./...

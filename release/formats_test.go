@@ -15,7 +15,8 @@ import (
 // TestRPM installs the rpm below a directory, upgrades and removes it: a configuration that was edited stays.
 // Its scripts need the programs of a host, and do not run.
 func TestRPM(t *testing.T) {
-	old, next := packed(t, "rpm", "0.1.0", ""), packed(t, "rpm", "99.0.0", "# a comment of the next release\n")
+	old, next := packed(t, "rpm", "0.1.0", ""), packed(t, "rpm", "99.0.0",
+		"# a comment of the next release\n")
 	dir := t.TempDir()
 	rpm := func(args ...string) string {
 		t.Helper()

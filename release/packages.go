@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	maintainer  = "ftpgate maintainers <maintainers@ftpgate.example>"
+	maintainer  = "the authors of ftpgate" // they have no address for mail
 	description = `FTP gateway that follows the FTP dialogue
 ftpgate makes FTP servers reachable through a Linux gateway that
 translates addresses. It reads the dialogue of each session, answers with
@@ -80,8 +80,12 @@ func (s source) copyScripts(to string, f format) error {
 
 // writeChanges writes the log of changes to the packaging, which is one line: ftpgate's own is beside it.
 func (s source) writeChanges(path string, f format) error {
+	packager := maintainer
+	if f.name == "deb" {
+		packager += " <>" // its changelog has an address in every entry (deb-changelog(5))
+	}
 	text, err := json.Marshal([]map[string]any{{ // which is YAML, too
-		"semver": f.version(s.version) + "-" + f.release, "date": s.time, "packager": maintainer,
+		"semver": f.version(s.version) + "-" + f.release, "date": s.time, "packager": packager,
 		"deb":     map[string]any{"distributions": []string{"stable"}, "urgency": "medium"},
 		"changes": []map[string]string{{"note": "New release: CHANGELOG.md says what changes."}},
 	}})

@@ -103,7 +103,8 @@ func TestLint(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{
-		{"lintian", "--allow-root", "--fail-on=error,warning,info", "--display-info", packed(t, "deb", "0.2.0", "")},
+		{"lintian", "--allow-root", "--fail-on=error,warning,info", "--display-info", packed(t, "deb",
+			"0.2.0", "")},
 		{"rpmlint", "--config", "../packaging/rpm/rpmlint.toml", "--strict", packed(t, "rpm", "0.2.0", "")},
 	} {
 		cmd := exec.Command(args[0], args[1:]...)

@@ -73,8 +73,8 @@ printf '%s\n' listen=YES anonymous_enable=YES secure_chroot_dir=/run/vsftpd >/et
 mkdir -p /run/vsftpd
 systemd-run --quiet --unit=ftp-server -p NetworkNamespacePath=/run/netns/server vsftpd /etc/vsftpd.conf`
 
-// bootScript makes a container of the directory $1, in namespaces of its own, and runs systemd there.
-// systemd keeps what it knows of services in cgroups: they are below $2 of the host's. File 3 is closed once the
+// bootScript makes a container of the directory $1, in namespaces of its own, and runs systemd there. systemd
+// keeps what it knows of services in cgroups: they are below $2 of the host's. File 3 is closed once the
 // directory is the root.
 const bootScript = `
 mount --make-rprivate /
@@ -151,7 +151,8 @@ systemctl is-system-running --wait || systemctl --failed --no-legend --plain`
 
 // command returns a command of the system, as root.
 func (r root) command(ctx context.Context, script string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "nsenter", fmt.Sprintf("--target=%d", r.init), "--mount", "--net", "--pid",
+	cmd := exec.CommandContext(ctx, "nsenter", fmt.Sprintf("--target=%d", r.init), "--mount", "--net",
+		"--pid",
 		"--uts", "--ipc", "--cgroup", "--root", "--wd", "/bin/sh", "-ec", script)
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "HOME=/root", "TERM=xterm",
 		"DEBIAN_FRONTEND=noninteractive", "SYSTEMD_COLORS=0", "SYSTEMD_PAGER=cat"}
@@ -183,7 +184,8 @@ func (r root) want(want, script string) {
 func (r root) wantFiles(there bool, paths ...string) {
 	r.Helper()
 	for _, path := range paths {
-		if got := r.run("test -e " + path + " -o -L " + path + " && echo there || true"); (got != "") != there {
+		if got := r.run("test -e " + path + " -o -L " + path +
+			" && echo there || true"); (got != "") != there {
 			r.Errorf("%s: got there %v; want %v", path, !there, there)
 		}
 	}

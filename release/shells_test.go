@@ -119,14 +119,16 @@ func (t *terminal) typed(text string) {
 }
 
 // escape matches what a shell says to its terminal beside text.
-var escape = regexp.MustCompile("\x1b(\\[[0-9;?>=]*[a-zA-Z]|[()][A-Z0-9]|[=>78]|\\][^\x07\x1b]*(\x07|\x1b\\\\))")
+var escape = regexp.MustCompile(
+	"\x1b(\\[[0-9;?>=]*[a-zA-Z]|[()][A-Z0-9]|[=>78]|\\][^\x07\x1b]*(\x07|\x1b\\\\))")
 
 // shows waits until all the words are on the terminal.
 func (t *terminal) shows(words ...string) {
 	t.Helper()
 	for b := make([]byte, 4096); ; {
 		text := escape.ReplaceAllString(t.shown, "")
-		missing := slices.DeleteFunc(slices.Clone(words), func(w string) bool { return strings.Contains(text, w) })
+		missing := slices.DeleteFunc(slices.Clone(words), func(w string) bool { return strings.Contains(text,
+			w) })
 		if len(missing) == 0 {
 			t.shown = ""
 			return
