@@ -120,8 +120,8 @@ lint:
 peers:
 	./scripts/test-peers
 
-# The packages: what lintian and rpmlint say, a clean Debian that installs, runs, upgrades and removes the deb, and
-# a release that is built twice. It needs root and downloads that Debian, and it takes minutes.
+# The packages: what lintian and rpmlint say, a clean Debian that boots systemd, installs, runs, upgrades and removes
+# the deb, and a release that is built twice. It needs root and downloads that Debian, and it takes minutes.
 test-packages: build
 	./scripts/test-peers packages
 	go -C release vet ./...

@@ -127,8 +127,9 @@ func (t *terminal) shows(words ...string) {
 	t.Helper()
 	for b := make([]byte, 4096); ; {
 		text := escape.ReplaceAllString(t.shown, "")
-		missing := slices.DeleteFunc(slices.Clone(words), func(w string) bool { return strings.Contains(text,
-			w) })
+		missing := slices.DeleteFunc(slices.Clone(words), func(word string) bool {
+			return strings.Contains(text, word)
+		})
 		if len(missing) == 0 {
 			t.shown = ""
 			return
