@@ -13,8 +13,9 @@ const (
 	mainPID     = "systemctl show --value -p MainPID ftpgate"
 )
 
-// TestDebian does with the deb on a clean Debian what docs/install.md, service.md and upgrade.md say: it
-// installs it, starts the service, uses it, completes words in each shell, upgrades, removes and purges.
+// TestDebian does on a clean Debian what docs/install.md, service.md and upgrade.md say of the deb: it
+// installs it, starts the service, uses it, completes words in each shell, upgrades, removes and purges. Then
+// come the sources.
 func TestDebian(t *testing.T) {
 	old, next := packed(t, "deb", "0.1.0", ""), packed(t, "deb", "99.0.0",
 		"# a comment of the next release\n")
@@ -27,6 +28,7 @@ func TestDebian(t *testing.T) {
 	}
 	r.upgraded(next)
 	r.removed()
+	r.fromSources()
 }
 
 // installed installs the first package: the service is there, and waits for a configuration.
@@ -120,4 +122,19 @@ func (r root) removed() {
 	r.wantFiles(false, "/etc/ftpgate", "/etc/logrotate.d/ftpgate", enabledLink, "/var/log/ftpgate",
 		"/var/lib/ftpgate", "/run/ftpgate.sock", "/usr/share/doc/ftpgate")
 	r.want("", "find / -xdev -name '*ftpgate*' -not -path '/root/*' -not -path '/var/cache/man/*'")
+}
+
+// fromSources installs by "make install" what "make build" has made, and starts the service as the README
+// says.
+func (r root) fromSources() {
+	r.Helper()
+	if out, err := exec.Command("make", "-C", "..", "install", "DESTDIR="+r.dir).CombinedOutput(); err != nil {
+		r.Fatalf("make install: %v\n%s", err, out)
+	}
+	r.run("userdel ftpgate; cp /root/sound " + configPath)
+	r.run("systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload")
+	r.run("systemctl enable --now ftpgate")
+	r.works()
+	r.want("/usr/local/bin/ftpgate", "command -v ftpgate")
+	r.run("systemctl disable --now ftpgate")
 }
