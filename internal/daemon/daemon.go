@@ -94,7 +94,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 // stop drains the sessions and the data connections that continue after them, and removes the table.
 func (r *instance) stop() error {
-	r.draining.Store(true)
+	close(r.draining)
 	r.logStopping()
 	r.notify(systemd.Stopping(r.Config.Drain))
 	deadline, cancel := context.WithTimeout(context.Background(), r.Config.Drain)

@@ -294,7 +294,7 @@ func TestStopOrder(t *testing.T) {
 // The watchdog is fed while the daemon serves or drains, and not while it hangs.
 func TestAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &instance{watchdogPing: make(chan struct{})}
+		r := &instance{watchdogPing: make(chan struct{}), draining: make(chan struct{})}
 		began := time.Now()
 		if r.alive(t.Context()) {
 			t.Error("got alive while nobody serves; want not")
@@ -306,9 +306,15 @@ func TestAlive(t *testing.T) {
 		if !r.alive(t.Context()) {
 			t.Error("got not alive while the daemon serves; want alive")
 		}
-		r.draining.Store(true)
-		if !r.alive(t.Context()) {
-			t.Error("got not alive while the daemon drains; want alive")
+		began = time.Now()
+		go func() {
+			synctest.Wait() // until alive is blocked
+			close(r.draining)
+		}()
+		for _, when := range []string{"as it begins to drain", "while it drains"} {
+			if !r.alive(t.Context()) || time.Since(began) > 0 {
+				t.Errorf("%s: got an answer after %s; want alive at once", when, time.Since(began))
+			}
 		}
 	})
 }

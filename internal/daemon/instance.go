@@ -6,7 +6,6 @@ import (
 	"net"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"ftpgate/internal/config"
@@ -58,13 +57,13 @@ type instance struct {
 
 	reloads      chan chan error // requests of the admin API; the result goes to the channel sent
 	watchdogPing chan struct{}   // received by serve, which shows that it is not stuck
-	draining     atomic.Bool     // serve has returned, and receives no more
+	draining     chan struct{}   // closed once serve has returned, and receives no more
 }
 
 // newInstance makes the parts. It changes nothing on this host.
 func (d *Daemon) newInstance() *instance {
 	r := &instance{Daemon: d, started: time.Now(), startedAs: d.Config, counts: &proxy.Counts{},
-		reloads: make(chan chan error), watchdogPing: make(chan struct{}),
+		reloads: make(chan chan error), watchdogPing: make(chan struct{}), draining: make(chan struct{}),
 		logLimit: loglimit.New(d.Log.Handler())}
 	d.Log = slog.New(r.logLimit)
 	resolver := d.resolver
@@ -224,13 +223,12 @@ const watchdogWait = 40 * time.Second
 // alive reports whether the daemon serves, or drains. Any goroutine may call it; it may wait for
 // watchdogWait.
 func (r *instance) alive(ctx context.Context) bool {
-	if r.draining.Load() {
-		return true
-	}
 	timer := time.NewTimer(watchdogWait)
 	defer timer.Stop()
 	select {
 	case r.watchdogPing <- struct{}{}:
+		return true
+	case <-r.draining: // also if it was blocked when serve returned
 		return true
 	case <-ctx.Done():
 		return true
