@@ -42,18 +42,27 @@ type Client struct {
 	slow   http.Client // for slow requests
 }
 
-// NewClient returns a client for the socket at a path, or for "http://ADDR:PORT". It sends the token, unless
-// that is empty. It does not connect yet; Close releases it.
+// NewClient returns a client for the socket at a path, or for "http://ADDR:PORT", which is sent the token
+// unless that is empty. It does not connect yet; Close releases it.
 func NewClient(target, token string) *Client {
-	c := &Client{target: target, base: "http://ftpgate", token: token}
-	transport := &http.Transport{}
-	if strings.HasPrefix(target, "http://") {
-		c.base = strings.TrimRight(target, "/")
-	} else {
-		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+	if !strings.HasPrefix(target, "http://") {
+		return NewDialClient(target, func(ctx context.Context) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", target)
-		}
+		})
 	}
+	return newClient(target, strings.TrimRight(target, "/"), token, nil)
+}
+
+// NewDialClient returns a client that connects by dial. Messages call what it connects to target.
+func NewDialClient(target string, dial func(context.Context) (net.Conn, error)) *Client {
+	return newClient(target, "http://ftpgate", "",
+		func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) })
+}
+
+func newClient(target, base, token string,
+	dial func(ctx context.Context, network, address string) (net.Conn, error)) *Client {
+	c := &Client{target: target, base: base, token: token}
+	transport := &http.Transport{DialContext: dial}
 	c.slow.Transport = transport.Clone()
 	transport.ResponseHeaderTimeout = answerTime
 	c.http.Transport = transport

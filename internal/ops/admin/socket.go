@@ -37,7 +37,7 @@ func listenSocket(o Options) (*socket, error) {
 		return nil, fmt.Errorf("admin socket %s: the path has %d bytes, and the kernel takes %d: choose a "+
 			"shorter one", path, len(path), maxSocketPath)
 	}
-	unlock, err := lock(path + ".lock")
+	unlock, err := lock(path+".lock", syscall.LOCK_EX)
 	if err != nil {
 		return nil, fmt.Errorf("admin socket %s: %w", path, cause(err))
 	}
@@ -61,14 +61,14 @@ func listenSocket(o Options) (*socket, error) {
 }
 
 // lock makes daemons that start at the same time check a socket one after the other: two that find it
-// stale would remove each other's. Unlock removes the file.
-func lock(path string) (unlock func(), err error) {
+// stale would remove each other's. Unlock removes the file. how is that of flock(2).
+func lock(path string, how int) (unlock func(), err error) {
 	for {
 		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 		if err != nil {
 			return nil, err
 		}
-		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		if err := syscall.Flock(int(f.Fd()), how); err != nil {
 			f.Close()
 			return nil, err
 		}
@@ -169,6 +169,17 @@ func removeStale(path string) error {
 		return fmt.Errorf("admin socket %s: a dead ftpgate has left it: %w", path, cause(err))
 	}
 	return nil
+}
+
+// RemoveDead removes the socket of a dead daemon, if it can, and nothing else. A daemon that is about to
+// listen there keeps it.
+func RemoveDead(path string) {
+	unlock, err := lock(path+".lock", syscall.LOCK_EX|syscall.LOCK_NB)
+	if err != nil {
+		return
+	}
+	defer unlock()
+	_ = removeStale(path) // an error: it is not dead, or cannot be removed
 }
 
 // sameFile reports whether two results of Lstat are of one file: inode numbers alone are reused.
