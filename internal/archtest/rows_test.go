@@ -169,6 +169,7 @@ var rows = []row{
 		imports: []string{"core/forward", "core/ban", "observe/sessions"},
 		owns:    []string{"golang.org/x/net"},
 		testing: []string{"config"}},
+	{pkg: "ops/instances", imports: []string{"ops/admin"}, shares: []string{"golang.org/x/sys"}},
 	{pkg: "ops/status",
 		imports: []string{
 			"core/finding", "core/forward", "core/ban", "core/verdict", "kernel/system",
@@ -248,7 +249,7 @@ var rows = []row{
 	{pkg: "cli",
 		imports: []string{
 			"core/finding", "core/forward", "core/ban", "core/verdict", "core/ruleset", "version",
-			"observe/sessions", "gateway", "ops/admin", "ops/systemd", "diagnose/doctor",
+			"observe/sessions", "gateway", "ops/admin", "ops/instances", "ops/systemd", "diagnose/doctor",
 			"diagnose/preflight", "diagnose/servercheck", "config", "daemon", "try/lab", "try/demo",
 			"cli/terminal",
 		},

@@ -109,6 +109,13 @@ func oneSession(now time.Time) sessions.Session {
 func answering(t *testing.T, a *answers) string {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "s")
+	answeringAt(t, socket, a)
+	return socket
+}
+
+// answeringAt is answering with a path.
+func answeringAt(t *testing.T, socket string, a *answers) {
+	t.Helper()
 	s, err := admin.Listen(admin.Options{Socket: socket})
 	if err != nil {
 		t.Fatal(err)
@@ -122,7 +129,6 @@ func answering(t *testing.T, a *answers) string {
 			t.Error(err)
 		}
 	})
-	return socket
 }
 
 // try runs a command, and returns its exit status.

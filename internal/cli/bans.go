@@ -91,7 +91,7 @@ file has, only a change of the file lifts.`,
 }
 
 func newBans() *cobra.Command {
-	var asJSON bool
+	o := &outputFormat{}
 	cmd := withDaemon(&cobra.Command{
 		Use:   "bans",
 		Short: "List who is banned",
@@ -99,7 +99,7 @@ func newBans() *cobra.Command {
 What deny in the file has is not listed, but counted.`,
 		Args: noArgs,
 	}, func(ctx context.Context, cmd *cobra.Command, c *admin.Client, _ []string) error {
-		if asJSON {
+		if o.json {
 			return terminal.PrintJSON(cmd.OutOrStdout(),
 				func(out io.Writer) error { return c.BansJSON(ctx, out) })
 		}
@@ -109,7 +109,7 @@ What deny in the file has is not listed, but counted.`,
 		}
 		return printLines(cmd.OutOrStdout(), bansLines(found))
 	})
-	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON: docs/api.md")
+	o.add(cmd, "docs/api.md")
 	return cmd
 }
 

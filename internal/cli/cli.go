@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ftpgate/internal/ops/systemd"
 	"ftpgate/internal/version"
 )
 
@@ -89,35 +87,6 @@ addresses: clients connect to the gateway and know nothing of the server.`,
 		newStatus(), newSessions(), newExplain(), newKill(),
 		newBan(), newUnban(), newBans(), newReload(), newDoctor())
 	return root
-}
-
-// logger writes records as text, one a line, or sends them to journald with their fields. It omits times if
-// journald reads its text.
-func logger(w io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{}
-	if isJournal(w) {
-		options.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
-			if len(groups) == 0 && a.Key == slog.TimeKey {
-				return slog.Attr{}
-			}
-			return a
-		}
-	}
-	return slog.New(systemd.Handler(slog.NewTextHandler(w, options)))
-}
-
-// isJournal reports whether journald reads what is written to w: systemd names the device and inode of its
-// stream, which a redirection changes (systemd.exec(5), $JOURNAL_STREAM).
-func isJournal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	var stat syscall.Stat_t
-	if syscall.Fstat(int(f.Fd()), &stat) != nil {
-		return false
-	}
-	return os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", stat.Dev, stat.Ino)
 }
 
 // untilSignal returns a context that one of the signals ends; a second signal ends the process.

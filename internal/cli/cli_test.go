@@ -2,11 +2,14 @@ package cli
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -14,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ftpgate/internal/config"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ruleset"
 )
@@ -102,7 +106,7 @@ func TestKeyFlags(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	without.Admin.Socket, without.Health = "", 0 // which forward has only if they are given
+	without.Health = 0 // which forward has only if it is given
 	cmd := newForward()
 	for _, k := range keyFlags() {
 		flag := cmd.Flags().Lookup(k.Flag())
@@ -119,13 +123,10 @@ func TestKeyFlags(t *testing.T) {
 			t.Errorf("--%s %s: %v", k.Flag(), flag.DefValue, err)
 			continue
 		}
-		if k.Name != "admin.socket" {
-			with.Admin.Socket = ""
-		}
 		if k.Name != "health" {
 			with.Health = 0
 		}
-		with.Admin.SocketGiven, with.Admin.GroupGiven = false, false
+		with.Admin.GroupGiven = false
 		got, want := with.Forwards[0], without.Forwards[0]
 		got.Limits, want.Limits = got.Limits.OrDefault(), want.Limits.OrDefault()
 		got.PassivePorts, want.PassivePorts = got.DataPorts(), want.DataPorts()
@@ -209,7 +210,7 @@ func TestLoggerTimes(t *testing.T) {
 		f    *os.File
 		want bool
 	}{{journal, false}, {elsewhere, true}} {
-		logger(tt.f).WithGroup("g").Info("ready", "time", "kept too")
+		logger(tt.f, config.Log{}).WithGroup("g").Info("ready", "time", "kept too")
 		got, err := os.ReadFile(tt.f.Name())
 		if err != nil {
 			t.Fatal(err)
@@ -219,6 +220,56 @@ func TestLoggerTimes(t *testing.T) {
 		}
 		if !strings.Contains(string(got), `g.time="kept too"`) {
 			t.Errorf("got %q; want other attributes of that name kept", got)
+		}
+	}
+}
+
+// TestLogger: the log has the format and the lines that the configuration asks for.
+func TestLogger(t *testing.T) {
+	for _, tt := range []struct {
+		log  config.Log
+		want string
+	}{
+		{config.Log{}, "level=INFO msg=published\nlevel=WARN msg=refused\n"},
+		{config.Log{Level: slog.LevelDebug},
+			"level=DEBUG msg=line\nlevel=INFO msg=published\nlevel=WARN msg=refused\n"},
+		{config.Log{Level: slog.LevelError}, ""},
+		{config.Log{JSON: true, Level: slog.LevelWarn}, `{"level":"WARN","msg":"refused"}` + "\n"},
+	} {
+		var out strings.Builder
+		log := logger(&out, tt.log)
+		log.Debug("line")
+		log.Info("published")
+		log.Warn("refused")
+		got := regexp.MustCompile(`time=\S+ |"time":"[^"]*",`).ReplaceAllString(out.String(), "")
+		if got != tt.want {
+			t.Errorf("%+v: got %q; want %q", tt.log, got, tt.want)
+		}
+	}
+}
+
+// TestLogFlags: the flags win over the file.
+func TestLogFlags(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		want config.Log
+		err  string
+	}{
+		{nil, config.Log{JSON: true, Level: slog.LevelError}, ""},
+		{[]string{"--log-format", "text", "--log-level=debug"}, config.Log{Level: slog.LevelDebug}, ""},
+		{[]string{"-q"}, config.Log{JSON: true, Level: slog.LevelWarn}, ""},
+		{[]string{"-q", "--log-level", "info"}, config.Log{},
+			"--quiet is --log-level warn: give one of them"},
+		{[]string{"--log-level", "wran"}, config.Log{}, `unknown --log-level "wran": did you mean "warn"?`},
+	} {
+		l, cmd := &logFlags{}, &cobra.Command{}
+		l.addKeys(cmd)
+		l.addQuiet(cmd)
+		c := &config.Config{Log: config.Log{JSON: true, Level: slog.LevelError}}
+		err := errors.Join(cmd.ParseFlags(tt.args), l.apply(cmd, c))
+		if (err == nil) != (tt.err == "") || err != nil && err.Error() != tt.err || err == nil &&
+			c.Log != tt.want {
+			t.Errorf("%q: got %+v, error %v; want %+v, %q", tt.args, c.Log, err, tt.want, tt.err)
 		}
 	}
 }

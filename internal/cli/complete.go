@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"ftpgate/internal/config"
 	"ftpgate/internal/observe/sessions"
 	"ftpgate/internal/ops/admin"
+	"ftpgate/internal/ops/instances"
 )
 
 // What a shell offers behind a command or a flag. Nothing here fails: where a value cannot be known, the
@@ -84,19 +86,40 @@ func forwardsOfFile(cmd *cobra.Command) (names []string) {
 	return names
 }
 
-// asking makes a completer of what the running ftpgate answers, which the flags of withDaemon name.
+// asking makes a completer of what the running ftpgates answer, which the flags of withDaemons name.
 func asking(ask func(ctx context.Context, c *admin.Client) []string) completer {
 	return offer(func(cmd *cobra.Command) []string {
-		ctx, stop := context.WithTimeout(cmd.Context(), completionTime)
-		defer stop()
 		a := adminFlags{target: cmd.Flag("socket").Value.String(),
-			tokenFile: cmd.Flag("token-file").Value.String()}
-		c, err := a.client()
-		if err != nil {
-			return nil
+			tokenFile: cmd.Flag("token-file").Value.String(), instance: cmd.Flag("instance").Value.String()}
+		return a.offer(cmd, func(ctx context.Context, d *daemons) (all []string) {
+			for _, i := range d.answering() {
+				all = append(all, ask(ctx, i.Client)...)
+			}
+			return all
+		})
+	})
+}
+
+// offer returns what ask makes of the running ftpgates; nothing if there is none.
+func (a *adminFlags) offer(cmd *cobra.Command, ask func(context.Context, *daemons) []string) []string {
+	ctx, stop := context.WithTimeout(cmd.Context(), completionTime)
+	defer stop()
+	a.places = instances.Here(config.DefaultSocket)
+	d, err := a.reach(ctx)
+	if err != nil {
+		return nil
+	}
+	defer d.close()
+	return ask(ctx, d)
+}
+
+// processes returns the running ftpgates, by their processes.
+func processes(cmd *cobra.Command) []string {
+	return new(adminFlags).offer(cmd, func(_ context.Context, d *daemons) (names []string) {
+		for _, i := range d.found {
+			names = append(names, strconv.Itoa(i.PID)+"\t"+terminal.Printable(d.describe(i)))
 		}
-		defer c.Close()
-		return ask(ctx, c)
+		return names
 	})
 }
 

@@ -32,7 +32,7 @@ machine's loopback, and ftpgate copies the data connections itself.`,
 			err := show(ctx, cmd.OutOrStdout(), demo.Options{
 				DemoArgs:    []string{"demo"},
 				ServeArgs:   []string{"demo", "serve"},
-				ForwardArgs: []string{"forward"},
+				ForwardArgs: []string{"forward", "--admin-socket", "none"},
 			})
 			if exit := (*demo.ExitError)(nil); errors.As(err, &exit) {
 				return withStatus(exit.Code) // it has printed why

@@ -27,8 +27,8 @@ type doctorCommand struct {
 	file string
 	keys []*keyFlag // of a forward without a file
 
-	json, all          bool
-	noTry, active      bool
+	outputFormat
+	all, noTry, active bool
 	user, passwordFile string
 	tryTime            time.Duration
 	password           string
@@ -69,7 +69,7 @@ or it was interrupted; 2 the command line or the file is wrong.`,
 	}
 	set.StringVarP(&c.file, "config", "c", defaultFile, "the configuration `FILE`")
 	completeFlag(cmd, "config", completeFiles)
-	set.BoolVar(&c.json, "json", false, "as JSON: docs/doctor.md")
+	c.add(cmd, "docs/doctor.md")
 	set.BoolVar(&c.all, "all", false, "also list checks that passed")
 	set.BoolVar(&c.noTry, "no-try", false, "check this host only: do not connect to servers")
 	set.BoolVar(&c.active, "active", false, "also try PORT and EPRT: the server connects to this host")

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/netip"
@@ -21,12 +20,10 @@ var heads = [...]string{finding.Fault: "FAULT", finding.Warning: "WARNING", find
 
 func (c *doctorCommand) print(w io.Writer, forwards []forward.Resolved, found []finding.Finding) error {
 	if c.json {
-		return terminal.PrintJSON(w, func(out io.Writer) error {
-			return json.NewEncoder(out).Encode(struct {
-				Findings []finding.Finding `json:"findings"`
-				Worst    finding.Severity  `json:"worst"`
-			}{append([]finding.Finding{}, found...), finding.Worst(found)})
-		})
+		return printValue(w, struct {
+			Findings []finding.Finding `json:"findings"`
+			Worst    finding.Severity  `json:"worst"`
+		}{append([]finding.Finding{}, found...), finding.Worst(found)})
 	}
 	return printLines(w, c.lines(terminal.Of(w), forwards, found))
 }

@@ -14,8 +14,8 @@ import (
 )
 
 func newExplain() *cobra.Command {
-	var asJSON bool
-	cmd := withDaemon(&cobra.Command{
+	o := &outputFormat{}
+	cmd := withSession(&cobra.Command{
 		Use:   "explain SESSION",
 		Short: "Show a session's time line and why it failed",
 		Long: `Show a session of the running ftpgate. The first lines say how it went and what to
@@ -23,12 +23,12 @@ do. The time line follows: what client and server sent, what the gateway did wit
 it, data connections and their pinholes, each with the time since the session
 began. It shows no passwords. SESSION is the name in "ftpgate sessions" and in the
 log, or the number at its end. ftpgate keeps the last 1,000 sessions that have
-ended.`,
+ended. Without --socket the command finds the ftpgate that has the session.`,
 		Args:              exactArgs("SESSION"),
 		ValidArgsFunction: first(asking(sessionsOf(true))),
 	}, func(ctx context.Context, cmd *cobra.Command, c *admin.Client, args []string) error {
 		out := cmd.OutOrStdout()
-		if asJSON {
+		if o.json {
 			return terminal.PrintJSON(out, func(w io.Writer) error { return c.ExplainJSON(ctx, args[0], w) })
 		}
 		e, err := c.Explain(ctx, args[0])
@@ -37,7 +37,7 @@ ended.`,
 		}
 		return printLines(out, explainLines(terminal.Of(out), e, time.Now()))
 	})
-	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON: docs/api.md")
+	o.add(cmd, "docs/api.md")
 	return cmd
 }
 

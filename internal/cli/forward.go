@@ -14,6 +14,7 @@ import (
 
 func newForward() *cobra.Command {
 	flags := keyFlags()
+	logs := &logFlags{}
 	cmd := &cobra.Command{
 		Use:   "forward [flags] LISTEN SERVER",
 		Short: "Publish one FTP server, until interrupted",
@@ -46,21 +47,26 @@ stops.`,
 			if err != nil {
 				return err
 			}
+			if err := logs.apply(cmd, c); err != nil {
+				return err
+			}
 			// A terminal that hangs up ends the forward as Ctrl-C does.
 			ctx, stop := untilSignal(cmd.Context(), append(endSignals, syscall.SIGHUP)...)
 			defer stop()
-			if !c.Admin.SocketGiven {
-				c.Admin.Socket = ""
-			}
-			if !cmd.Flags().Changed("health") { // usually nobody reads the status of this ftpgate
+			// each check is a line in the log of a server that may be another's
+			if !cmd.Flags().Changed("health") {
 				c.Health = 0
 			}
-			d := daemon.Daemon{Table: forwardTable(c.Forwards[0].Listen), Config: c,
-				Log: logger(cmd.ErrOrStderr())}
+			log := logger(cmd.ErrOrStderr(), c.Log)
+			if !c.Admin.SocketGiven {
+				c.Admin.Socket = newSocket(log)
+			}
+			d := daemon.Daemon{Table: forwardTable(c.Forwards[0].Listen), Config: c, Log: log}
 			return orFailed(d.Run(ctx))
 		},
 	}
 	addKeyFlags(cmd, flags)
+	logs.addQuiet(cmd)
 	return cmd
 }
 

@@ -11,11 +11,12 @@ import (
 )
 
 func newKill() *cobra.Command {
-	return withDaemon(&cobra.Command{
+	return withSession(&cobra.Command{
 		Use:   "kill SESSION",
 		Short: "End a session",
 		Long: `End a session of the running ftpgate, and the transfer in it: client and server
-lose their connections. SESSION is the name in "ftpgate sessions".`,
+lose their connections. SESSION is the name in "ftpgate sessions". Without
+--socket it finds the ftpgate that has the session.`,
 		Args:              exactArgs("SESSION"),
 		ValidArgsFunction: first(asking(sessionsOf(false))),
 	}, func(ctx context.Context, cmd *cobra.Command, c *admin.Client, args []string) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -13,12 +14,15 @@ import (
 )
 
 func newReload() *cobra.Command {
-	return withDaemon(&cobra.Command{
+	o := &outputFormat{}
+	cmd := withDaemon(&cobra.Command{
 		Use:   "reload",
 		Short: "Reload the configuration file",
 		Long: `Make the running ftpgate reload its configuration, and wait until it is in effect.
 An invalid file changes nothing: the command prints every fault with its place,
-and the exit status is 2. Forwards that did not change keep every session.`,
+and the exit status is 2. Forwards that did not change keep every session. Of
+several ftpgates it means the one at /run/ftpgate.sock, or your only one that has a
+file.`,
 		Args: noArgs,
 	}, func(ctx context.Context, cmd *cobra.Command, c *admin.Client, _ []string) error {
 		err := c.Reload(ctx)
@@ -29,12 +33,20 @@ and the exit status is 2. Forwards that did not change keep every session.`,
 		if err != nil {
 			return err
 		}
+		if o.json {
+			return terminal.PrintJSON(cmd.OutOrStdout(), func(w io.Writer) error {
+				return c.StatusJSON(ctx,
+					w)
+			})
+		}
 		status, err := c.Status(ctx)
 		if err != nil {
 			return err
 		}
 		return printLines(cmd.OutOrStdout(), reloadLines(terminal.Of(cmd.OutOrStdout()), status))
 	})
+	o.add(cmd, "docs/api.md: GET /v1/status")
+	return cmd
 }
 
 // reloadLines returns the number of forwards, their problems, and the warnings after a reload.

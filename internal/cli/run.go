@@ -1,10 +1,10 @@
 package cli
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -18,6 +18,7 @@ import (
 	"ftpgate/internal/core/ruleset"
 	"ftpgate/internal/daemon"
 	"ftpgate/internal/gateway"
+	"ftpgate/internal/ops/instances"
 )
 
 const defaultFile = "/etc/ftpgate/ftpgate.toml"
@@ -55,7 +56,8 @@ func load(cmd *cobra.Command, file string) (*config.Config, error) {
 }
 
 func newRun() *cobra.Command {
-	return withFile(&cobra.Command{
+	logs := &logFlags{}
+	cmd := withFile(&cobra.Command{
 		Use:   "run [-c FILE]",
 		Short: "Run the gateway that a file describes",
 		Long: `Run the gateway that FILE describes, until interrupted. On SIGHUP it reads the file
@@ -63,27 +65,56 @@ again: an invalid file changes nothing, and forwards that did not change keep
 every session; changes of [admin] and [log] wait for the next start. On SIGUSR1
 it opens its logs of transfers again, after logrotate has moved them.`,
 	}, func(cmd *cobra.Command, file string, c *config.Config) error {
+		if err := logs.apply(cmd, c); err != nil {
+			return err
+		}
 		ctx, stop := untilSignal(cmd.Context(), endSignals...)
 		defer stop()
 		reload, reopen := onSignal(syscall.SIGHUP), onSignal(syscall.SIGUSR1)
 		defer signal.Stop(reload)
 		defer signal.Stop(reopen)
-		if dir := os.Getenv("RUNTIME_DIRECTORY"); dir != "" && !c.Admin.SocketGiven {
-			// Of a unit that may write nowhere else.
-			c.Admin.Socket = filepath.Join(dir, filepath.Base(config.DefaultSocket))
-		}
+		log := logger(cmd.ErrOrStderr(), c.Log)
+		socket := runSocket(c, log)
+		c.Admin.Socket = socket
 		d := daemon.Daemon{
-			Table:   ruleset.DefaultTable,
-			Config:  c,
-			File:    file,
-			Log:     logger(cmd.ErrOrStderr()),
-			Reload:  reload,
-			Reopen:  reopen,
-			Load:    func() (*config.Config, error) { return config.Load(file) },
+			Table:  ruleset.DefaultTable,
+			Config: c,
+			File:   file,
+			Log:    log,
+			Reload: reload,
+			Reopen: reopen,
+			Load: func() (*config.Config, error) {
+				again, err := config.Load(file)
+				if err != nil {
+					return nil, err
+				}
+				if !again.Admin.SocketGiven {
+					again.Admin.Socket = socket // else the place of the start looks like a change of the file
+				}
+				return again, logs.apply(cmd, again)
+			},
 			Confine: true,
 		}
 		return orFailed(d.Run(ctx))
 	})
+	logs.addKeys(cmd)
+	logs.addQuiet(cmd)
+	return cmd
+}
+
+// runSocket returns the path of run's admin socket. The default is root's; a unit may write nowhere but in
+// its own directory, and an ordinary user has another one.
+func runSocket(c *config.Config, log *slog.Logger) string {
+	unit := instances.Here(config.DefaultSocket).Unit
+	switch {
+	case c.Admin.SocketGiven:
+		return c.Admin.Socket
+	case unit != "":
+		return filepath.Join(unit, filepath.Base(config.DefaultSocket))
+	case os.Geteuid() != 0:
+		return newSocket(log)
+	}
+	return config.DefaultSocket
 }
 
 // onSignal returns a channel that receives a signal until signal.Stop; several that arrive while one is
@@ -92,28 +123,6 @@ func onSignal(which os.Signal) chan os.Signal {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, which)
 	return signals
-}
-
-func newCheck() *cobra.Command {
-	return withFile(&cobra.Command{
-		Use:   "check [-c FILE]",
-		Short: "Report every fault of a file",
-		Long: `Report every fault of FILE at once, with line and column. For a valid file, print
-how each forward handles FTPS, and why, with a warning where clients
-could take each other's files. It needs no privilege and looks neither
-at this host nor at the network.`,
-	}, func(cmd *cobra.Command, file string, c *config.Config) error {
-		out := bufio.NewWriter(cmd.OutOrStdout())
-		fmt.Fprintf(out, "%s: OK, %s\n", file, finding.Plural(len(c.Forwards), "forward"))
-		for _, f := range c.Forwards {
-			way, why := f.FTPS()
-			fmt.Fprintf(out, "  %s: FTPS %s: %s\n", f.Name, way, why)
-			if risk, remedy := f.FTPSRisk(); risk != "" {
-				fmt.Fprintf(out, "  %s: warning: %s: %s\n", f.Name, risk, remedy)
-			}
-		}
-		return orFailed(out.Flush())
-	})
 }
 
 func newRules() *cobra.Command {
@@ -125,7 +134,8 @@ nothing. It resolves the names of servers now.`,
 	}, func(cmd *cobra.Command, _ string, c *config.Config) error {
 		ctx, stop := untilSignal(cmd.Context(), endSignals...)
 		defer stop()
-		g := gateway.New(ruleset.DefaultTable, nil, net.DefaultResolver, logger(cmd.ErrOrStderr()))
+		g := gateway.New(ruleset.DefaultTable, nil, net.DefaultResolver,
+			logger(cmd.ErrOrStderr(), c.Log))
 		forwards, findings := g.Resolve(ctx, c.Forwards)
 		fmt.Fprint(cmd.OutOrStdout(), ruleset.Build(ruleset.DefaultTable, forwards).Text())
 		for _, f := range findings {

@@ -13,30 +13,77 @@ import (
 	"ftpgate/internal/cli/terminal"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/ops/admin"
+	"ftpgate/internal/ops/instances"
 )
 
 func newStatus() *cobra.Command {
-	var asJSON bool
-	cmd := withDaemon(&cobra.Command{
+	o := &outputFormat{}
+	cmd := withDaemons(&cobra.Command{
 		Use:   "status",
 		Short: "Show the state of the gateway and its forwards",
-		Long: `Show the state of the running ftpgate: since when it runs, with which file, what
+		Long: `Show the state of each running ftpgate: since when it runs, with which file, what
 carries data connections; and for each forward its server, its sessions and
-transfers, and what is wrong with it.`,
+transfers, and what is wrong with it. Without --socket it finds every ftpgate of
+this user; root finds those of all users.`,
 		Args: noArgs,
-	}, func(ctx context.Context, cmd *cobra.Command, c *admin.Client, _ []string) error {
-		out := cmd.OutOrStdout()
-		if asJSON {
-			return terminal.PrintJSON(out, func(w io.Writer) error { return c.StatusJSON(ctx, w) })
-		}
-		status, err := c.Status(ctx)
+	}, func(ctx context.Context, cmd *cobra.Command, a *adminFlags, _ []string) error {
+		d, err := a.reach(ctx)
 		if err != nil {
 			return err
 		}
-		return printLines(out, statusLines(terminal.Of(out), status, time.Now()))
+		defer d.close()
+		if d.chosen {
+			return printStatus(ctx, cmd, d, o)
+		}
+		if err := printStatuses(cmd.OutOrStdout(), d, o); err != nil {
+			return err
+		}
+		return d.reportSilent(cmd)
 	})
-	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON: docs/api.md")
+	o.add(cmd, "docs/api.md")
 	return cmd
+}
+
+// printStatus prints the status of the one that the flags name.
+func printStatus(ctx context.Context, cmd *cobra.Command, d *daemons, o *outputFormat) error {
+	c, err := d.one()
+	if err != nil {
+		return err
+	}
+	out := cmd.OutOrStdout()
+	if o.json {
+		return terminal.PrintJSON(out, func(w io.Writer) error { return c.StatusJSON(ctx, w) })
+	}
+	status, err := c.Status(ctx)
+	if err != nil {
+		return err
+	}
+	return printLines(out, statusLines(terminal.Of(out), status, time.Now()))
+}
+
+// printStatuses prints the statuses of all that have answered.
+func printStatuses(w io.Writer, d *daemons, o *outputFormat) error {
+	if o.json {
+		return printValue(w, d.each(func(i *instances.Instance, out *instanceJSON) error {
+			out.Status = &i.Status
+			return nil
+		}))
+	}
+	var lines []string
+	s := terminal.Of(w)
+	for _, i := range d.answering() {
+		if len(lines) > 0 {
+			lines = append(lines, "")
+		}
+		if len(d.found) > 1 {
+			lines = append(lines, s.Wrap("", d.describe(i))...)
+		}
+		lines = append(lines, statusLines(s, i.Status, time.Now())...)
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	return printLines(w, lines)
 }
 
 // statusWidth is the width of the names before facts of a status, in cells.

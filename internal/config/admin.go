@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"strings"
 
@@ -13,6 +14,8 @@ const (
 	DefaultSocket = "/run/ftpgate.sock"
 	// DefaultGroup is the group whose members may use the socket, if the host has such a group.
 	DefaultGroup = "ftpgate"
+	// auto leaves the place of the socket to package cli, as if none were given.
+	auto = "auto"
 	// maxSocket is the longest path of a socket, in bytes: sun_path of unix(7) without its NUL.
 	maxSocket = 107
 )
@@ -27,11 +30,13 @@ type Admin struct {
 	TokenFile   string         // with the token of TCP clients; empty: none, and Listen is on loopback
 }
 
-// Log says where to log transfers: the table [log]. Both name a file, or are "-" for standard output, or
-// empty for none; they differ.
+// Log says where to log transfers, and how to log everything else on standard error: the table [log]. Both
+// logs of transfers name a file, or are "-" for standard output, or empty for none; they differ.
 type Log struct {
-	Transfers string // as lines of JSON
-	Xferlog   string // in the format of xferlog(5)
+	Transfers string     // as lines of JSON
+	Xferlog   string     // in the format of xferlog(5)
+	JSON      bool       // the log on standard error has lines of JSON
+	Level     slog.Level // it has no lines below that
 }
 
 func adminKeys() []Key {
@@ -39,10 +44,10 @@ func adminKeys() []Key {
 		custom(Key{Name: "admin.socket", Argument: "PATH", Example: `"` + DefaultSocket + `"`,
 			Default: DefaultSocket,
 			// Several forwards run side by side, and could not share one socket.
-			FlagDefault: none,
+			FlagDefault: auto,
 			Help:        "the unix socket for ftpgate status and others",
 			Doc: fmt.Sprintf(`the unix socket: an absolute path of at most %d bytes; "none" or an empty`+
-				` string: none`, maxSocket),
+				` string: none; "auto": as without it`, maxSocket),
 		}, parseSocket),
 		custom(Key{Name: "admin.group", Argument: "GROUP", Example: `"` + DefaultGroup + `"`,
 			Default: DefaultGroup,
@@ -75,12 +80,24 @@ func logKeys() []Key {
 			Doc: `the file in the xferlog(5) format of wu-ftpd, proftpd and vsftpd; "-" and "none" as` +
 				` above`,
 		}, func(v values) *string { return &v.Log.Xferlog }),
+		choice(Key{Name: "log.format",
+			Help: "how to write the log on standard error",
+			Doc: `how to write the log on standard error: "text", which the journal gets with its fields,` +
+				` or "json", an object a line`,
+		}, "text", "json", func(v values) *bool { return &v.Log.JSON }),
+		level(Key{Name: "log.level", Example: `"warn"`,
+			Help: "the least to log",
+			Doc:  `the least important lines of that log: "debug", "info", "warn" or "error"`,
+		}, func(v values) *slog.Level { return &v.Log.Level }),
 	)
 }
 
 func parseSocket(v values, s string) error {
 	const key = "admin.socket"
 	switch {
+	case s == auto:
+		v.Admin.Socket, v.Admin.SocketGiven = DefaultSocket, false
+		return nil
 	case orNone(s) == "":
 	case !strings.HasPrefix(s, "/"):
 		return fmt.Errorf("%s %q: want a path that begins with /, like %q, or %q for no socket",

@@ -80,7 +80,8 @@ func TestSectionValues(t *testing.T) {
 			given(func(a *Admin) { a.Listen, a.TokenFile = forward.Listen{Port: 9121}, "t" }), Log{}},
 		{[]Value{{"admin.listen", "none"}, {"admin.token_file", ""}}, defaultAdmin(), Log{}},
 		{[]Value{{"log.transfers", "none"}, {"log.xferlog", ""}}, defaultAdmin(), Log{}},
-		{[]Value{{"log.xferlog", "-"}, {"log.transfers", "x"}}, defaultAdmin(), Log{"x", "-"}},
+		{[]Value{{"log.xferlog", "-"}, {"log.transfers", "x"}}, defaultAdmin(), Log{Transfers: "x",
+			Xferlog: "-"}},
 	} {
 		all := append([]Value{{"listen", ":21"}, {"server", "a"}}, tt.values...)
 		text := ""

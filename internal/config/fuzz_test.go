@@ -52,6 +52,36 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// The tables of a file, as go-toml reads them.
+type (
+	rawAdmin struct {
+		Socket, Group *string
+		Listen        string
+		TokenFile     string `toml:"token_file"`
+	}
+	rawLog struct{ Transfers, Xferlog, Format, Level string }
+)
+
+// checkTables compares [admin] and [log] with what go-toml reads.
+func checkTables(t *testing.T, c *Config, rawAdmin rawAdmin, rawLog rawLog) {
+	admin := Admin{Socket: DefaultSocket, Group: DefaultGroup, TokenFile: orNone(rawAdmin.TokenFile)}
+	if s := rawAdmin.Socket; s != nil && *s != auto {
+		admin.Socket, admin.SocketGiven = orNone(*s), true
+	}
+	if s := rawAdmin.Group; s != nil {
+		admin.Group, admin.GroupGiven = orNone(*s), true
+	}
+	if s := orNone(rawAdmin.Listen); s != "" {
+		admin.Listen, _ = forward.ParseListen(s)
+	}
+	log := Log{Transfers: orNone(rawLog.Transfers), Xferlog: orNone(rawLog.Xferlog),
+		JSON: rawLog.Format == "json"}
+	_ = log.Level.UnmarshalText([]byte(rawLog.Level)) // an error: none is given
+	if c.Admin != admin || c.Log != log {
+		t.Errorf("got %+v, %+v; want %+v, %+v", c.Admin, c.Log, admin, log)
+	}
+}
+
 // checkSound compares what Parse accepted with what two others make of it.
 func checkSound(t *testing.T, c *Config, text []byte) {
 	if faults := forward.Check(c.Forwards); len(faults) > 0 {
@@ -84,19 +114,7 @@ func checkSound(t *testing.T, c *Config, text []byte) {
 	if deny := denyOf(raw.Deny); !reflect.DeepEqual(c.Deny, deny) {
 		t.Errorf("got deny %v; want %v", c.Deny, deny)
 	}
-	admin := Admin{Socket: DefaultSocket, Group: DefaultGroup, TokenFile: orNone(raw.Admin.TokenFile)}
-	if s := raw.Admin.Socket; s != nil {
-		admin.Socket, admin.SocketGiven = orNone(*s), true
-	}
-	if s := raw.Admin.Group; s != nil {
-		admin.Group, admin.GroupGiven = orNone(*s), true
-	}
-	if s := orNone(raw.Admin.Listen); s != "" {
-		admin.Listen, _ = forward.ParseListen(s)
-	}
-	if log := (Log{orNone(raw.Log.Transfers), orNone(raw.Log.Xferlog)}); c.Admin != admin || c.Log != log {
-		t.Errorf("got %+v, %+v; want %+v, %+v", c.Admin, c.Log, admin, log)
-	}
+	checkTables(t, c, raw.Admin, raw.Log)
 	if len(raw.Forward) != len(c.Forwards) {
 		t.Fatalf("got %d forwards; want %d", len(c.Forwards), len(raw.Forward))
 	}
@@ -112,13 +130,9 @@ type rawFile struct {
 	Resolve, Drain string
 	Health         string
 	Deny           []string
-	Admin          struct {
-		Socket, Group *string
-		Listen        string
-		TokenFile     string `toml:"token_file"`
-	}
-	Log     struct{ Transfers, Xferlog string }
-	Forward []rawForward
+	Admin          rawAdmin
+	Log            rawLog
+	Forward        []rawForward
 }
 
 // denyOf returns what a sound deny asks for.

@@ -2,7 +2,9 @@ package config
 
 import (
 	"fmt"
+	"log/slog"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -149,6 +151,20 @@ func word[T forward.Word](k Key, field func(values) *T) Key {
 		return err
 	}
 	k.isSet = func(v values) bool { return *field(v) != 0 }
+	return k
+}
+
+// level is a key for how important lines of a log are; info is the default.
+func level(k Key, field func(values) *slog.Level) Key {
+	k.words, k.Default, k.Argument = []string{"info", "debug", "warn", "error"}, "info", "WORD"
+	k.parse = func(v values, text string) error {
+		if !slices.Contains(k.words, text) {
+			return k.unknownWord(text, fmt.Errorf("unknown %s %q: want debug, info, warn or error", k.Name,
+				text))
+		}
+		return field(v).UnmarshalText([]byte(text))
+	}
+	k.isSet = func(v values) bool { return *field(v) != slog.LevelInfo }
 	return k
 }
 

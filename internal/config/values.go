@@ -41,3 +41,16 @@ func FromValues(given []Value) (*Config, error) {
 	}
 	return nil, faults
 }
+
+// Set changes a key that belongs to no forward, as the file would. The error is a Faults like that of
+// FromValues, and does not say whether the key goes with the others.
+func (c *Config) Set(value Value) error {
+	i, known := keyIndex[value.Key]
+	if !known || i < forwardKeyCount {
+		panic(fmt.Sprintf("config: no key %q beside the forwards", value.Key))
+	}
+	if err := keys[i].parse(values{Config: c}, value.Text); err != nil {
+		return Faults{{Key: value.Key, Text: err.Error()}}
+	}
+	return nil
+}
