@@ -128,7 +128,8 @@ func (r root) removed() {
 // says.
 func (r root) fromSources() {
 	r.Helper()
-	if out, err := exec.Command("make", "-C", "..", "install", "DESTDIR="+r.dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command("make", "-C", "..", "install",
+		"DESTDIR="+r.dir).CombinedOutput(); err != nil {
 		r.Fatalf("make install: %v\n%s", err, out)
 	}
 	r.run("userdel ftpgate; cp /root/sound " + configPath)
