@@ -172,7 +172,7 @@ func isChild() bool { return os.Getenv("RELAY_TEST_CHILD") != "" }
 func TestSpliceTraced(t *testing.T) {
 	if isChild() {
 		_, client, srv := connected(t)
-		out := relaytest.Noise(8 << 20)
+		out := relaytest.Noise(2 << 20)
 		sent := relaytest.Send(srv, out)
 		relaytest.WantData(t, "client", client, out)
 		<-sent
@@ -201,7 +201,7 @@ func TestSpliceTraced(t *testing.T) {
 			moved += n
 		}
 	}
-	if want := 2 * 8 << 20; moved != want { // into the pipe and out of it
+	if want := 2 * 2 << 20; moved != want { // into the pipe and out of it
 		t.Errorf("splice(2) moved %d bytes; want %d", moved, want)
 	}
 }

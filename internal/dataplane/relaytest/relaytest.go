@@ -52,7 +52,7 @@ func actor(n byte) netip.Addr {
 }
 
 // Patience is how long a test waits for an expected event. Only a failing test waits that long.
-const Patience = 20 * time.Second
+const Patience = time.Minute
 
 // Listen listens as the far end.
 func Listen(t testing.TB, addr netip.Addr) *net.TCPListener {

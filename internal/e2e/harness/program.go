@@ -54,7 +54,7 @@ func runProgram() int {
 }
 
 // Timeout bounds every wait for something that takes milliseconds on an idle machine.
-const Timeout = 30 * time.Second
+const Timeout = 2 * time.Minute
 
 // Program is a running ftpgate.
 type Program struct {

@@ -151,7 +151,7 @@ func mirror(t *testing.T, l *lab.Lab, s peers.Server, passive string) {
 		}
 	}
 	script := strings.Join([]string{
-		"debug 3", "set cmd:fail-exit on", "set net:max-retries 1", "set net:timeout 10",
+		"debug 3", "set cmd:fail-exit on", "set net:max-retries 1", "set net:timeout 60",
 		"set ftp:ssl-allow off",
 		"set ftp:sync-mode off", "set ftp:fix-pasv-address off", "set ftp:verify-address on",
 		"set ftp:passive-mode " + passive,

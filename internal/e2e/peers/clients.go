@@ -116,7 +116,7 @@ func (c Client) Modes(f harness.Forward) []Mode {
 func lftpInvocations(v task, settings ...string) []Invocation {
 	onOff := map[bool]string{true: "on", false: "off"}
 	script := append([]string{
-		"debug 9", "set cmd:fail-exit on", "set net:max-retries 1", "set net:timeout 10",
+		"debug 9", "set cmd:fail-exit on", "set net:max-retries 1", "set net:timeout 60",
 		"set ftp:ssl-allow off",
 		"set ftp:passive-mode " + onOff[v.mode == PASV || v.mode == EPSV],
 		"set ftp:prefer-epsv " + onOff[v.mode == EPSV],
