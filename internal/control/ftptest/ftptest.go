@@ -18,7 +18,7 @@ import (
 )
 
 // Patience is how long a test waits for what must happen. It bounds failures only.
-const Patience = 10 * time.Second
+const Patience = time.Minute
 
 // Server is a server that greets with its name, and sends an empty file when the test says so. Each command
 // but USER, PASV and RETR gets 200.
