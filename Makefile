@@ -45,6 +45,7 @@ install: $(BINARY) $(BUILD)/ftpgate.toml install-$(INIT)
 	install -m 644 $(filter-out docs/architecture.md,$(wildcard docs/*.md)) $(AT)/share/doc/ftpgate
 	install -m 644 packaging/prometheus/ftpgate.rules.yml packaging/grafana/ftpgate.json \
 		$(AT)/share/doc/ftpgate/examples
+	cp -R packaging/fail2ban packaging/crowdsec $(AT)/share/doc/ftpgate/examples
 	install -D -m 644 packaging/logrotate.d/ftpgate $(DESTDIR)$(SYSCONFDIR)/logrotate.d/ftpgate
 	test -e $(DESTDIR)$(SYSCONFDIR)/ftpgate/ftpgate.toml || \
 		install -D -m 644 $(BUILD)/ftpgate.toml $(DESTDIR)$(SYSCONFDIR)/ftpgate/ftpgate.toml

@@ -249,9 +249,9 @@ var rows = []row{
 	{pkg: "cli",
 		imports: []string{
 			"core/finding", "core/forward", "core/ban", "core/verdict", "core/ruleset", "version",
-			"observe/sessions", "gateway", "ops/admin", "ops/instances", "ops/systemd", "diagnose/doctor",
-			"diagnose/preflight", "diagnose/servercheck", "config", "daemon", "try/lab", "try/demo",
-			"cli/terminal",
+			"observe/sessions", "gateway", "gateway/bans", "ops/admin", "ops/instances", "ops/systemd",
+			"diagnose/doctor", "diagnose/preflight", "diagnose/servercheck", "config", "daemon", "try/lab",
+			"try/demo", "cli/terminal",
 		},
 		owns:    []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
 		testing: []string{"golang.org/x/sys"}},

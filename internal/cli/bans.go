@@ -26,7 +26,7 @@ with its time (--for), or by "ftpgate unban". A second ban of the same address
 replaces the first.`,
 		Args: exactArgs("ADDRESS"),
 	}, func(ctx context.Context, cmd *cobra.Command, c *admin.Client, args []string) error {
-		request, err := banRequest(args[0], length, reason)
+		request, err := banRequest(args[0], length, cmd.Flags().Changed("for"), reason)
 		if err != nil {
 			return err
 		}
@@ -44,11 +44,11 @@ replaces the first.`,
 }
 
 // banRequest reads the argument and the flags of ban.
-func banRequest(address, length, reason string) (b admin.BanRequest, err error) {
+func banRequest(address, length string, hasLength bool, reason string) (b admin.BanRequest, err error) {
 	if b.Prefix, err = admin.ParseBanned(address); err != nil {
 		return b, err
 	}
-	if length != "" {
+	if hasLength {
 		if b.For, err = admin.ParseBanTime(length); err != nil {
 			return b, err
 		}

@@ -14,12 +14,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"ftpgate/internal/cli/terminal"
+	"ftpgate/internal/core/ban"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ruleset"
 	"ftpgate/internal/diagnose/doctor"
 	"ftpgate/internal/diagnose/preflight"
 	"ftpgate/internal/diagnose/servercheck"
+	"ftpgate/internal/gateway/bans"
 )
 
 // doctorCommand is the command doctor with its flags, and what they ask for.
@@ -34,6 +36,7 @@ type doctorCommand struct {
 	password           string
 	table              string
 	forwards           []forward.Forward
+	deny               ban.Deny // of the file
 }
 
 func newDoctor() *cobra.Command {
@@ -98,6 +101,8 @@ func (c *doctorCommand) run(cmd *cobra.Command, args []string) error {
 		return runFailure(errors.New("interrupted"))
 	}
 	found := doctor.Examine(e.Facts, e.Forwards)
+	_, cannotDeny := bans.Read(c.deny)
+	found = append(found, cannotDeny...)
 	if !c.noTry {
 		if terminal.Of(cmd.ErrOrStderr()).IsTerminal() {
 			fmt.Fprintf(cmd.ErrOrStderr(), "ftpgate: trying the server of %s, for up to %s each\n",
@@ -166,7 +171,7 @@ func (c *doctorCommand) fromFile(cmd *cobra.Command, args []string) error {
 	case err != nil:
 		return err
 	}
-	c.forwards, c.table = wanted.Forwards, ruleset.DefaultTable
+	c.forwards, c.deny, c.table = wanted.Forwards, wanted.Deny, ruleset.DefaultTable
 	if len(args) == 1 {
 		i := slices.IndexFunc(c.forwards, func(f forward.Forward) bool { return f.Name == args[0] })
 		if i < 0 {

@@ -361,6 +361,10 @@ func TestJudgeCertificate(t *testing.T) {
 			expect(t, j.findings, c.want)
 		})
 	}
+	j := &judge{setting: forwarded(through), at: serverAt}
+	j.certificate(&handshake{chain: []*x509.Certificate{good}, certErr: x509.UnknownAuthorityError{}})
+	expect(t, j.findings, wanted{CodeCertificate, finding.Warning,
+		"this host does not check it, but clients may"})
 }
 
 // TestJudgeNothing has nothing to judge.

@@ -198,6 +198,10 @@ func (j *judge) certificate(h *handshake) {
 		text, _ := j.certificateFault(h.certErr, leaf)
 		j.add(CodeCertificate, finding.Warning, text+`, and tls.verify = "insecure" accepts it all the same`,
 			"set tls.ca to what to trust, and tls.server_name to the name; then remove tls.verify")
+	case h.certErr != nil && j.passesTLS(): // clients check it, and each knows authorities of its own
+		text, _ := j.certificateFault(h.certErr, leaf)
+		j.add(CodeCertificate, finding.Warning, text+"; this host does not check it, but clients may",
+			"have clients trust it, or have one made by an authority that they know")
 	case h.certErr != nil:
 		text, remedy := j.certificateFault(h.certErr, leaf)
 		j.add(CodeCertificate, finding.Fault, text, remedy)

@@ -66,6 +66,8 @@ func remedyOf(err error) string {
 		return "let the user that ftpgate runs as read the file, and enter the directories above it"
 	case errors.Is(err, fs.ErrNotExist):
 		return "name the file where it is, by its whole path; an empty one denies nobody"
+	case errors.Is(err, system.ErrNotFile), errors.Is(err, system.ErrTooLarge):
+		return "name a regular file, with at most 50,000 addresses and prefixes"
 	}
 	return "write an address or a prefix on each line; what follows a # is a comment"
 }

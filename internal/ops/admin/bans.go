@@ -78,6 +78,11 @@ func parseBan(query string) (b BanRequest, err error) {
 // ParseBanned reads the address or the prefix of a ban.
 func ParseBanned(text string) (netip.Prefix, error) {
 	p, err := forward.ParseClient(text)
+	if p, errPrefix := netip.ParsePrefix(text); err != nil && errPrefix == nil && p != p.Masked() {
+		return netip.Prefix{}, fmt.Errorf(
+			"%q: the address has bits behind /%d: want %s, or the address alone",
+			text, p.Bits(), p.Masked())
+	}
 	if err != nil {
 		return netip.Prefix{}, fmt.Errorf("%q: want an address or a prefix like 192.0.2.0/24", text)
 	}
