@@ -213,14 +213,22 @@ func TestLoad(t *testing.T) {
 	for text, want := range map[string]string{
 		"{": "cannot read the bans of before",
 		`{"bans":[{"prefix":"0.0.0.0/0"},{"prefix":"192.0.2.7/32"}]}`: "ban left out",
+		`{"bans":[{"prefix":5},{"prefix":"192.0.2.7/32"}]}`:           "ban left out",
 	} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		b := newBed(t, file)
 		b.Load()
-		if !strings.Contains(b.log.String(), want) || len(b.Bans()) > 1 {
-			t.Errorf("%s: got %v, log %s; want %q", text, b.Bans(), b.log.String(), want)
+		bans, kept := 1, file
+		if text == "{" {
+			bans, kept = 0, file+".broken"
+		}
+		if !strings.Contains(b.log.String(), want) || len(b.Bans()) != bans {
+			t.Errorf("%s: got %v, log %s; want %d, and %q", text, b.Bans(), b.log.String(), bans, want)
+		}
+		if got, err := os.ReadFile(kept); err != nil || string(got) != text {
+			t.Errorf("%s: %s has %q, %v; want it kept", text, kept, got, err)
 		}
 	}
 }
@@ -238,9 +246,19 @@ func TestUnwritable(t *testing.T) {
 		}
 	}
 	b.want("without a file", true)
-	if got := strings.Count(b.log.String(), "cannot keep the bans"); got != 1 {
+	if got := strings.Count(b.log.String(), "cannot write the bans"); got != 1 {
 		t.Errorf("got %d records; want 1:\n%s", got, b.log.String())
 	}
+	if again := b.expire(time.Now()); again != retryTime {
+		t.Errorf("got the next try after %s; want %s", again, retryTime)
+	}
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	b.expire(time.Now())
+	next := newBed(t, filepath.Join(dir, "bans.json"))
+	next.Load()
+	next.want("once the file can be written", true)
 }
 
 // A denied file counts as soon as it changes. One that is not sound is told once, and the one before stays.

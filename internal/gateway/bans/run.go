@@ -11,7 +11,7 @@ import (
 const (
 	// checkTime is how often the files that the configuration denies are checked for changes.
 	checkTime = time.Second
-	// retryTime is when the end of bans is tried again that the kernel did not carry out.
+	// retryTime is when to try again what the kernel or the disk did not carry out.
 	retryTime = time.Second
 )
 
@@ -57,6 +57,11 @@ func (k *Keeper) expire(now time.Time) (again time.Duration) {
 		}
 		k.save()
 		k.logOver(over)
+	}
+	if k.unwritten {
+		if k.save(); k.unwritten && (again == 0 || retryTime < again) {
+			again = retryTime
+		}
 	}
 	if wait := next.Sub(now); !next.IsZero() && (again == 0 || wait < again) {
 		again = max(wait, time.Millisecond)

@@ -20,7 +20,27 @@ type state struct {
 	Bans []ban.Ban `json:"bans"`
 }
 
-// Load bans whom the file has, except those whose time is over. Without a file there are none. Call it before
+// parse reads the text of the file, and returns what is wrong with single bans, which are left out.
+func parse(text []byte) (all []ban.Ban, leftOut []error, err error) {
+	var file struct {
+		Bans []json.RawMessage `json:"bans"`
+	}
+	if err := json.Unmarshal(text, &file); err != nil {
+		return nil, nil, err
+	}
+	for _, text := range file.Bans {
+		var b ban.Ban
+		if err := json.Unmarshal(text, &b); err != nil {
+			leftOut = append(leftOut, err)
+			continue
+		}
+		all = append(all, b)
+	}
+	return all, leftOut, nil
+}
+
+// Load bans the clients that the file has, except those whose time is over. Without a file there are none. A
+// file that cannot be read is kept under another name, because the next ban writes a new one. Call it before
 // Start.
 func (k *Keeper) Load() {
 	if k.config.File == "" {
@@ -30,19 +50,26 @@ func (k *Keeper) Load() {
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
-	var s state
+	var all []ban.Ban
+	var leftOut []error
 	if err == nil {
-		err = json.Unmarshal(text, &s)
+		all, leftOut, err = parse(text)
 	}
 	if err != nil {
-		k.config.Log.Error("cannot read the bans of before: nobody is banned", "file", k.config.File, "err",
-			err)
+		kept := k.config.File + ".broken"
+		if os.Rename(k.config.File, kept) != nil {
+			kept = k.config.File
+		}
+		k.config.Log.Error("cannot read the bans of before: nobody is banned", "file", kept, "err", err)
 		return
+	}
+	for _, err := range leftOut {
+		k.config.Log.Warn("ban left out", "file", k.config.File, "err", err)
 	}
 	k.changing.Lock()
 	defer k.changing.Unlock()
 	err = k.changeLocked(func() error {
-		for _, b := range s.Bans {
+		for _, b := range all {
 			if err := k.list.Add(b); err != nil {
 				k.config.Log.Warn("ban left out", "file", k.config.File, "err", err)
 			}
@@ -55,16 +82,16 @@ func (k *Keeper) Load() {
 	}
 }
 
-// save writes the bans to the file. The caller holds changing. If that fails, they hold all the same: the log
-// says once that they will end with the process.
+// save writes the bans to the file. The caller holds changing. If that fails, they hold all the same, and run
+// tries again: the log says once that they would end with the process.
 func (k *Keeper) save() {
 	if k.config.File == "" {
 		return
 	}
 	err := write(k.config.File, state{k.list.Bans()})
 	if err != nil && !k.unwritten {
-		k.config.Log.Warn("cannot keep the bans: they will end when ftpgate ends", "file", k.config.File,
-			"err", err)
+		k.config.Log.Warn("cannot write the bans, and tries again: until then they end when ftpgate ends",
+			"file", k.config.File, "err", err)
 	}
 	k.unwritten = err != nil
 }
@@ -79,6 +106,7 @@ func write(file string, s state) error {
 		return err
 	}
 	next := file + ".new"
+	_ = os.Remove(next) // of a process that was killed; it may be anything, even a FIFO
 	if err := os.WriteFile(next, append(text, '\n'), 0o600); err != nil {
 		return err
 	}
