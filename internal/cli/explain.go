@@ -81,7 +81,7 @@ func explainLines(s terminal.Terminal, e sessions.Explained, now time.Time) []st
 	return lines
 }
 
-// duration returns a text with the begin and the duration of a session.
+// duration returns a text with the start and the duration of a session.
 func duration(one sessions.Session, now time.Time) string {
 	began := one.Since.Local().Format(time.DateTime)
 	if one.Ended.IsZero() {

@@ -58,7 +58,8 @@ func (d *Daemon) logRelayed(p *preflight.Prober, forwards []forward.Resolved) {
 	}
 }
 
-// logStopping logs that the gateway stops, and the number of sessions with data that it waits for.
+// logStopping logs that the gateway stops, how many transfers and passed-through sessions of its proxies it
+// waits for, and until when.
 func (r *instance) logStopping() {
 	transfers, unread := 0, 0
 	for s := range r.sessionLog.Running() {

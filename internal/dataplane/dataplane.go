@@ -100,8 +100,8 @@ type Data interface {
 
 // Handle is one session's part in a passthrough. The session owns it and closes it.
 type Handle interface {
-	// Arm lets the client connect to the ports: the handshake of its session is done. It waits only for the
-	// kernel. Called again, or after Close, it does nothing.
+	// Arm lets the client connect to the ports: the handshake of its session is done. The error says why it
+	// cannot connect. Arm waits only for the kernel. Called again, or after Close, it does nothing.
 	Arm() error
 	// Close ends the session's part; it is idempotent. When it returns for the last session that has armed
 	// the passthrough, no new connection can be made. Existing connections continue.

@@ -10,8 +10,8 @@ import (
 )
 
 // watch enforces the sessions' time limits until draining is done, and then ends the sessions. It returns
-// when the last one has ended. One timer serves all sessions of a forward: the watch checks at least every
-// shortest limit, so that it misses no later limit.
+// when the last one has ended. One timer serves all sessions of a forward: the watch checks again after
+// the shortest limit at the latest, and no limit that begins between two checks ends before the second one.
 func (p *Proxy) watch(draining, aborted context.Context) {
 	drainCh := draining.Done()
 	var abortCh <-chan struct{} // once draining is done

@@ -90,9 +90,10 @@ type Reporter struct {
 	Count func(kind verdict.RefusalKind) // must not block
 }
 
-// Report records, counts and logs a refusal; who identifies the session in the log. Broken transfers are
-// recorded with their data connection. NotRefused with a code is only recorded as a fault; without a code
-// Report does nothing.
+// Report records, counts and logs a refusal. who returns the attributes that identify the session in the log.
+// Report does not record a broken transfer: the record gets it from the data connection. The kind NotRefused
+// (the server refused, or the session ended without a refusal) is only recorded, as a fault, and only with a
+// code.
 func (t Reporter) Report(record *sessions.Record, r Refusal, who func() []slog.Attr) {
 	fault := r.Fault()
 	switch {

@@ -82,7 +82,7 @@ func (s *Session) shareLogin() {
 	}
 }
 
-// closeTLS closes the client's TLS: no data connection can resume its session any more.
+// closeTLS notes that the client's TLS is over: no data connection of another session can resume it any more.
 func (s *Session) closeTLS() {
 	if s.clientTLS != nil {
 		s.clientTLS.Close()

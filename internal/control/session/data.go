@@ -122,8 +122,8 @@ func (s *Session) arm() error {
 	return err
 }
 
-// use prepares the data connection for a transfer command. If the peer has connected, it waits for the far
-// end; if not, the peer can now connect until the transfer ends.
+// use prepares the data connection before the server gets the transfer command. If the peer has connected, it
+// waits for the far end; if not, the peer can now connect until the transfer ends.
 func (s *Session) use() error {
 	data, over := s.dataConn, s.terminatedSignal()
 	if data == nil {
@@ -139,7 +139,7 @@ func (s *Session) use() error {
 	return nil
 }
 
-// discard closes a data connection that opened after another reader finished the session.
+// discard closes a data connection after another reader took the turn and finished the session.
 func (s *Session) discard(data dataplane.Data) {
 	if s.severs() {
 		data.Sever()
@@ -201,7 +201,8 @@ func (s *Session) complete(step dialogue.Step) (dialogue.Step, error) {
 
 // deliver closes the data connection of a transfer that the server calls complete. The reply that a download
 // is complete waits until its data went through the gateway: never a short file with a 226. The client's next
-// line releases it. failure is nil if everything was delivered. ok is false if another reader took the turn.
+// line releases it. failure is why nothing, or not everything, was delivered; nil: no failure is known. ok is
+// false if another reader took the turn.
 func (s *Session) deliver(step dialogue.Step) (failure *pinhole.Failure, ok bool) {
 	data := s.dataConn
 	if data == nil {
@@ -244,8 +245,8 @@ func (s *Session) reportFailure(step dialogue.Step, failure *pinhole.Failure) (d
 }
 
 // fail ends a transfer after a negative reply of the server's. If the gateway broke the data connection, fail
-// tells the client why. The caller calls closeTransfer after the client has its lines. If no peer has
-// connected, fail closes the pinhole first: the client must not connect after it has read the reply.
+// tells the client why. The caller calls closeTransfer after the client has its lines. If it is known that no
+// peer has connected, fail closes the pinhole first: the client must not connect after it has read the reply.
 func (s *Session) fail(step dialogue.Step) (dialogue.Step, error) {
 	var outcome pinhole.Outcome
 	if s.dataConn != nil {

@@ -78,8 +78,8 @@ func (s *Session) closeSession(finished chan<- struct{}) {
 	s.logEnd(ended, settled, goodbye)
 }
 
-// logEnd logs how the session ended, its last line for the client, and the fault if there is one. Refusals
-// have their own log lines.
+// logEnd logs how the session ended, its last line for the client, and why it failed if that is settled.
+// Refusals have their own log lines.
 func (s *Session) logEnd(ended sessions.Session, settled bool, goodbye string) {
 	level, v := slog.LevelInfo, ended.Verdict
 	if settled && ended.Failed() {

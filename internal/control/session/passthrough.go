@@ -80,7 +80,7 @@ func (s *Session) pump(to, from *conn.Control, first []byte) {
 			}
 		}
 	}
-	// After the server's end nothing more can follow (RFC 959 section 5.2).
+	// A server that has closed needs nothing more from the client (RFC 959 section 5.2).
 	if to.TCPConn.CloseWrite() != nil || from == s.server || !s.endDirection() {
 		s.terminate(refusal.Refusal{})
 		return

@@ -40,8 +40,8 @@ func DrainRefusal(why error) refusal.Refusal {
 	return refusal.New(verdict.NotRefused, verdict.CodeShutDown, shuttingDown)
 }
 
-// CheckTimeouts ends the session if it timed out, or if draining is not nil and no transfer runs. It returns
-// when to check again.
+// CheckTimeouts ends the session if it timed out, or if its forward drains and no transfer runs. draining is
+// why it drains; nil: it does not. CheckTimeouts returns when to check again.
 func (s *Session) CheckTimeouts(now time.Time, draining error) time.Time {
 	s.watchHalfClosed(now)
 	s.mu.Lock()

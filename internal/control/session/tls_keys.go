@@ -29,6 +29,7 @@ type ClientTLS interface {
 	Data() (config *tls.Config, admit func(tls.ConnectionState) (wait <-chan struct{}, err error))
 	// Login sets whether a user is logged in, and who: the user's other sessions may share TLS with this one.
 	Login(user string, in bool)
-	// Close makes the session's tickets void: no data connection can resume it. It is idempotent.
+	// Close notes the end of the control connection: only its own data connections may still resume its TLS
+	// session. It is idempotent.
 	Close()
 }

@@ -122,14 +122,14 @@ func (t *Transcript) CommandStep(at time.Time, line ftp.ClientLine, step dialogu
 		t.record.TransferStarted(at, t.last.verb, t.last.arg)
 	}
 	if len(step.ToClient) > 0 {
-		t.record.Answer(printable(firstLine(step.ToClient)))
+		t.record.Answer(validText(firstLine(step.ToClient)))
 	}
 	if len(step.ToServer) == 0 { // the gateway answered it
 		t.answered()
 	}
 	asked := bytes.TrimRight(step.ToServer, "\r\n")
 	if len(asked) > 0 && dialogue.Negotiates(t.last.verb) && !bytes.Equal(asked, line.Text) {
-		t.record.Ask(printable(asked))
+		t.record.Ask(validText(asked))
 	}
 }
 
@@ -165,7 +165,7 @@ func (t *Transcript) redacted(line []byte) string {
 	if t.last.redactReply {
 		return string(line[:3]) + " (not shown)"
 	}
-	text := t.last.withoutSecret(printable(line))
+	text := t.last.withoutSecret(validText(line))
 	for _, e := range t.open { // which one the reply answers may be a guess
 		text = e.withoutSecret(text)
 	}
@@ -192,7 +192,7 @@ func (t *Transcript) ReplyStep(at time.Time, line ftp.ServerLine, step dialogue.
 		t.record.TransferStarted(at, "(unknown command)", "")
 	}
 	if len(step.ToServer) > 0 {
-		t.record.Ask(printable(firstLine(step.ToServer)))
+		t.record.Ask(validText(firstLine(step.ToServer)))
 	}
 	ours := step.Refusal.Kind != verdict.NotRefused || dialogue.Negotiates(t.last.verb)
 	if ours && len(step.ToClient) > 0 && !bytes.Equal(lastLine(step.ToClient), line.Text) {
@@ -215,8 +215,8 @@ func lastLine(lines []byte) []byte {
 	return lines[bytes.LastIndexByte(lines, '\n')+1:]
 }
 
-// printable returns a line with its unprintable characters replaced.
-func printable(line []byte) string {
+// validText returns a line as a string, with "?" for bytes that are not UTF-8. It keeps control characters.
+func validText(line []byte) string {
 	if utf8.Valid(line) {
 		return string(line)
 	}

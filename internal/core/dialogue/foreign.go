@@ -9,8 +9,8 @@ import (
 )
 
 // refuseForeign ends a session whose client speaks another protocol; false: the line may be FTP. An attacker
-// may make a browser send FTP commands in the text of its requests (ALPACA, NAT slipstreaming), and the first
-// line of such a request shows it.
+// may make a browser send FTP commands in the text of its requests (ALPACA, NAT slipstreaming). The first
+// line of such a request shows it, and so does the header Host.
 func (d *Dialogue) refuseForeign(s *Step, line ftp.ClientLine) bool {
 	switch {
 	case isHTTP(line):

@@ -128,7 +128,7 @@ func (d *Dialogue) encrypt(s *Step, p protection) {
 }
 
 // protect handles the commands that follow AUTH; false: the server answers them, because the gateway speaks
-// TLS with neither end. Such a server encrypts at most data, which is relayed unchanged.
+// TLS with neither end. Such a server encrypts at most data, which passes unchanged.
 func (d *Dialogue) protect(s *Step, c ftp.Command) bool {
 	switch {
 	case !d.terminates() && d.config.TLS.Server == forward.ServerTLSOff:

@@ -70,7 +70,8 @@ func (c *claims) withReservedPorts(l Listen) []int {
 	return slices.Concat(c.rangesAt[l.Addr], c.rangesAt[netip.Addr{}])
 }
 
-// check finds the conflicts of forward i with earlier ones, and whether its server is the gateway.
+// check finds the conflicts of forward i with earlier ones, and whether its server is the listen address of a
+// forward.
 func (c *claims) check(i int, report reportFunc) {
 	f := c.forwards[i]
 	if first := c.names[f.Name]; first != i {

@@ -12,7 +12,7 @@ import (
 // own counters include headers and retransmissions. So the table logs the segments that begin and end a
 // connection.
 //
-// The log also shows who uses a pinhole, when the far end answers, and when the client repeats its SYN. The
+// The log also shows who uses a pinhole, as soon as the far end answers or the client repeats its SYN. The
 // kernel's events would show the same, but for every connection through the gateway, and at twice the cost.
 
 // logChain is the name of the chain that logs.

@@ -83,16 +83,16 @@ const (
 // field is zero.
 type Fault struct {
 	Code     Code
-	Verb     string            // the command at fault
+	Verb     string            // the command that the fault is about
 	Reason   string            // the server's reply to it, or the reason for the refusal
-	Peer     netip.Addr        // the peer at fault
+	Peer     netip.Addr        // the peer that the fault is about
 	At       netip.AddrPort    // where the peer should have connected to
 	Expected netip.Addr        // the only peer that may connect there
 	Ports    forward.PortRange // the range that At was drawn from
 	Named    netip.Addr        // the other host that the server's reply to PASV named; not valid: none
 	Waited   time.Duration     // how long the gateway or the client waited
 	Err      string            // the cause
-	Remedy   string            // replaces the verdict's own remedy; may be empty
+	Remedy   string            // replaces the verdict's own remedy; empty: it does not
 	Fatal    bool              // it ended the session
 }
 

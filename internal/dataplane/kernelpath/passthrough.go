@@ -74,7 +74,7 @@ func (p *Opener) find(of pinhole.Passthrough) (*sharedPassthrough, error) {
 }
 
 // awaitChange waits until no goroutine calls the kernel for a passthrough. The caller holds the lock, which
-// it releases meanwhile.
+// awaitChange releases meanwhile.
 func (p *Opener) awaitChange(shared *sharedPassthrough) {
 	for shared.changing != nil {
 		changing := shared.changing
@@ -84,7 +84,7 @@ func (p *Opener) awaitChange(shared *sharedPassthrough) {
 	}
 }
 
-// change calls the kernel for a passthrough. The caller holds the lock, which it releases meanwhile.
+// change calls the kernel for a passthrough. The caller holds the lock, which change releases meanwhile.
 func (p *Opener) change(shared *sharedPassthrough, call func(pinhole.Passthrough) error) error {
 	changing := make(chan struct{})
 	shared.changing = changing

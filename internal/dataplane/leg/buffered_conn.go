@@ -34,7 +34,7 @@ func Return(b *Buffer) { buffers.Put(b) }
 
 // bufferedConn is the connection below a tls.Conn: it reads large pieces, and writes many records at once.
 // After the handshake Read never waits: without data it returns os.ErrDeadlineExceeded, which a tls.Conn
-// survives; wait waits. One goroutine reads; any may write.
+// survives. Call wait to wait for data. One goroutine reads; any may write.
 type bufferedConn struct {
 	*net.TCPConn
 	raw           syscall.RawConn

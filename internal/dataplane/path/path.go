@@ -131,8 +131,8 @@ func openTables(table string, failed func(error)) (pinholeSet, passthroughSet, e
 	return pinholes, passthroughs, nil
 }
 
-// Drain waits until ctx ends for data connections that continue after their sessions. The kernel stops
-// translating its own when the last table with NAT is removed.
+// Drain waits until the data connections that continue after their sessions have ended, or ctx is done. The
+// kernel stops translating its own when the last table with NAT is removed.
 func (p *Paths) Drain(ctx context.Context) {
 	p.relay.Wait(ctx)
 	ticker := time.NewTicker(flows.PollInterval)
@@ -151,7 +151,7 @@ func (p *Paths) Close() {
 	p.relay.Close()
 	p.relayPassthroughs.Close()
 	if t := p.tables.Load(); t != nil {
-		_ = t.pinholes.Close() // the table is removed with it
+		_ = t.pinholes.Close() // its elements end with the table
 		_ = t.passthroughs.Close()
 	}
 }

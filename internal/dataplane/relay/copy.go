@@ -87,9 +87,9 @@ func tcpInfo(c *net.TCPConn) (info *unix.TCPInfo, err error) {
 	return info, err
 }
 
-// awaitAcknowledged waits until the data that an end sent before it broke has reached the other one, ahead of
-// the reset, as it would without a gateway: some clients reset after the last byte of a whole file (their
-// kernel does, because of TLS session tickets that they have not read).
+// awaitAcknowledged waits, at most graceTime, until the data that an end sent before it broke has reached the
+// other one, ahead of the reset, as it would without a gateway: some clients reset after the last byte of a
+// whole file (their kernel does, because of TLS session tickets that they have not read).
 func (c *Connection) awaitAcknowledged(side Side, err error) {
 	if broken, ok := errors.AsType[*BrokenError](err); !ok || broken.Side != side {
 		return

@@ -61,7 +61,7 @@ type Other struct {
 }
 
 // Serves reports whether the running ftpgate owns a listener. Only root sees which process owns a socket: for
-// others every unknown one counts as its own.
+// other users every listener of an unknown process counts as ftpgate's.
 func (f Facts) Serves(l system.Listener) bool {
 	if l.Process == "" {
 		return f.Running

@@ -3,10 +3,10 @@
 // both the kernel's table and the proxies carry the list out. It keeps the bans in a file, so that they
 // outlive ftpgate.
 //
-// Package ban decides what the list is; this package refuses nobody itself.
+// Package ban decides what the list is; this package refuses no client itself.
 //
-// Locks: Keeper.changing, held while the kernel applies a change and the file is written. Whoever only reads
-// (Refuses, Bans, Counts) does not wait for it.
+// Locks: Keeper.changing, held while the kernel applies a change and the file is written. Methods that
+// only read (Refuses, Bans, Denied) do not wait for it.
 package bans
 
 import (
@@ -42,7 +42,7 @@ type Keeper struct {
 	list      ban.List
 	denied    Denied
 	rejected  []system.FileStamp // of denied files that cannot be used
-	told      bool               // the log says so
+	logged    bool               // the log says so
 	unwritten bool               // the log says that the file cannot be written
 }
 

@@ -88,7 +88,7 @@ func (k *Keeper) Deny(d Denied) (before Denied, err error) {
 func (k *Keeper) denyLocked(d Denied) error {
 	err := k.changeLocked(func() error { k.list.Deny(d.prefixes); return nil })
 	if err == nil {
-		k.denied, k.rejected, k.told = d, nil, false
+		k.denied, k.rejected, k.logged = d, nil, false
 	}
 	return err
 }
@@ -109,11 +109,11 @@ func (k *Keeper) checkFiles() {
 func (k *Keeper) checkLocked() (changed bool, prefixes int) {
 	stamps := system.FileStamps(k.denied.deny.Files)
 	if slices.Equal(stamps, k.denied.stamps) {
-		k.rejected, k.told = nil, false
+		k.rejected, k.logged = nil, false
 		return false, 0
 	}
 	again := k.rejected != nil && slices.Equal(stamps, k.rejected)
-	if again && k.told {
+	if again && k.logged {
 		return false, 0
 	}
 	read, findings := Read(k.denied.deny)
@@ -124,7 +124,7 @@ func (k *Keeper) checkLocked() (changed bool, prefixes int) {
 		}
 		findings = []finding.Finding{{Text: err.Error()}}
 	}
-	k.rejected, k.told = stamps, again
+	k.rejected, k.logged = stamps, again
 	if again {
 		for _, f := range findings {
 			k.config.Log.Error("cannot use the changed file of denied addresses; its previous content "+

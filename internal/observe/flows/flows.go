@@ -3,7 +3,7 @@
 // progress to the session log.
 //
 // It decides which flow belongs to which session. It reads the conntrack table through an interface, and
-// changes it only in Sever.
+// changes it only in Sever and ForgetEarlier, which delete flows.
 //
 // Locks: Watcher.mu, then those of package sessions, then Expectation.mu. Under Watcher.mu a transfer may
 // end: then the hooks of package sessions are called, which take the leaf of package transferlog.

@@ -10,7 +10,7 @@ import (
 type State struct {
 	Checked time.Time // when the last check ended
 	Answers bool
-	Since   time.Time // the first check with this result
+	Since   time.Time // of the first check with this result
 	Why     string    // why the server does not answer, in a sentence; empty if it does
 	Remedy  string    // what to do; empty: unknown, or nothing
 }

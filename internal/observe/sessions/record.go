@@ -67,7 +67,7 @@ type Data struct {
 	Meter          Meter
 }
 
-// Meter measures a data connection. Its methods may be called at any time.
+// Meter measures a data connection. It must answer at any time, also after the connection's end.
 type Meter interface {
 	Outcome() pinhole.Outcome
 }
@@ -99,7 +99,7 @@ func (r *Record) noteAt(at time.Time, k Kind, data int, text string) {
 	r.keep(entry{after: at.Sub(r.began), data: int32(data), kind: k, text: text})
 }
 
-// noteNext adds an event that belongs to the last one.
+// noteNext adds an event that follows directly from the last one, with its time.
 func (r *Record) noteNext(k Kind, text string) {
 	r.keep(entry{after: r.latest, kind: k, text: text})
 }

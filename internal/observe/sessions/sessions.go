@@ -76,7 +76,7 @@ func New(began time.Time) *Log {
 // epoch is the start of the milliseconds in identifiers: 2026-01-01.
 const epoch = 1767225600_000
 
-// Start is the data of a session at its begin.
+// Start is the data of a session at its beginning.
 type Start struct {
 	Forward  string
 	Tracking forward.Tracking

@@ -38,8 +38,8 @@ type timeline struct {
 	omitted int
 }
 
-// add keeps an event; a full time line drops an old one for it. It returns how many events the time line has
-// more.
+// add keeps an event; a full time line drops an old one for it. It returns by how many events the time line
+// grew.
 func (t *timeline) add(e entry, tight bool) int {
 	if len(e.text) > maxText {
 		e.text = e.text[:maxText] + "..."

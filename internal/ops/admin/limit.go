@@ -8,8 +8,8 @@ import (
 	"golang.org/x/net/netutil"
 )
 
-// limit returns a listener with at most most connections at once; others wait in the kernel's queue. Its
-// connections over a unix socket have the user at the other end as their remote address.
+// limit returns a listener that has at most this number of connections at once; others wait in the kernel's
+// queue. Its connections over a unix socket have the user at the other end as their remote address.
 func limit(l net.Listener, connections int) net.Listener {
 	return netutil.LimitListener(userListener{l}, connections)
 }

@@ -8,8 +8,8 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// limitStrangers returns a listener that closes a new connection of an address with too many connections
-// without an authorized request: an idle client leaves room for others.
+// limitStrangers returns a listener that closes a new connection if its address already has this many
+// connections without an authorized request: a client that connects and sends nothing leaves room for others.
 func limitStrangers(l net.Listener, most int) net.Listener {
 	return &strangerListener{Listener: l, most: most, strangers: map[netip.Prefix]int{}}
 }

@@ -41,9 +41,9 @@ func ReadToken(file string) (string, error) {
 	return token, nil
 }
 
-// ReadSecret reads a regular file of at most so many bytes. Its mode must have no bits for others: the remedy
-// is chmod, followed by instead, the remedy for a secret that others could read. what names the secret in
-// errors: "token".
+// ReadSecret reads a regular file of at most this many bytes. Its mode must have none of the bits in others:
+// the remedy is chmod, followed by instead, the remedy for a secret that other users could read. what names
+// the secret in errors: "token".
 func ReadSecret(what, file string, most int, others fs.FileMode, instead string) (
 	text string, info fs.FileInfo, err error) {
 	// O_NONBLOCK: it must not hang if the file is a pipe.
