@@ -24,7 +24,7 @@ type document struct {
 
 	table   table           // where the keys of the next lines belong
 	forward *forwardSection // if that is a table of a forward
-	skip    bool            // they belong to a table that nobody knows
+	skip    bool            // they belong to an unknown table
 
 	states     []keyState // of the keys that belong to no forward, by their index in keys
 	forwardKey keyState   // of "forward = [...]" at the top
@@ -271,7 +271,7 @@ func (d *document) addForward(at int) *forwardSection {
 	return f
 }
 
-// tooMany reports whether the file has more forwards than anybody means.
+// tooMany reports whether the file has more forwards than a file can need.
 func (d *document) tooMany() bool { return len(d.forwards) > maxForwards }
 
 // placeOf returns the offset of an array's element. The parser does not say where arrays and tables stand:

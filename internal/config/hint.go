@@ -127,7 +127,7 @@ func hintElsewhere(name string) string {
 	return ""
 }
 
-// tableHint says what to write instead of a table that nobody knows.
+// tableHint says what to write instead of an unknown table.
 func (d *document) tableHint(parts []string) string {
 	if hint := hintOnceTable(parts); hint != "" {
 		return hint
@@ -150,7 +150,7 @@ func (d *document) tableHint(parts []string) string {
 	return fmt.Sprintf("write %s = %s below its %s", key, keys[i].Example, t.header())
 }
 
-// hintOnceTable says what to write instead of a table that nobody knows, below or beside onceTables.
+// hintOnceTable says what to write instead of an unknown table, below or beside onceTables.
 func hintOnceTable(parts []string) string {
 	for _, t := range onceTables {
 		if len(parts) == 2 && parts[0] == t.name() && t.find(parts[1]) >= 0 {

@@ -32,7 +32,7 @@ func Synonym(word string) string {
 // portHint is what a key "port" gets: there are two ports, and each stands behind its address.
 const portHint = `the port stands in listen and in server, like listen = "192.168.5.2:2121"`
 
-// synonymHint says what an unknown key is called here; empty: nobody knows.
+// synonymHint says what an unknown key is called here; empty: it is unknown.
 func synonymHint(name string) string {
 	if name == "port" {
 		return ": " + portHint

@@ -47,8 +47,8 @@ type Daemon struct {
 // the small heap of a few sessions, the garbage collector would run several times a second.
 const heapFloor = 16 << 20
 
-// Run serves until ctx is done, and returns nil then. It logs "ready" before it serves the first client. The
-// error is ErrStart if the host is not ready.
+// Run serves until ctx is done, and then returns nil. It logs "ready" as soon as it serves. The error wraps
+// ErrStart if the host is not ready.
 func (d *Daemon) Run(ctx context.Context) error {
 	defer runtime.KeepAlive(make([]byte, heapFloor))
 	r := d.newInstance()

@@ -39,8 +39,8 @@ type DataTLS struct {
 	// If wait is not nil the error is not final: call again when wait is closed. Client and Admit are for one
 	// connection. A nil Admit admits all.
 	Admit func(tls.ConnectionState) (wait <-chan struct{}, err error)
-	// An end whose close_notify is optional may end its data by TCP's FIN alone, which anybody on the way
-	// can forge: a file that was cut short then looks complete.
+	// An end whose close_notify is optional may end its data by TCP's FIN alone, which an attacker on
+	// the path can forge: a file that was cut short then looks complete.
 	ClientCloseNotifyOptional, ServerCloseNotifyOptional bool
 	// TransferStarted is closed when the transfer starts. TLS with the server begins only then, because some
 	// servers close a data connection that carries data sooner (pyftpdlib). TLS with the client also begins

@@ -135,7 +135,7 @@ func (g *Gateway) build(forwards []forward.Resolved) ruleset.Table {
 }
 
 // SetBans makes the table refuse these clients from now on, also after later changes. If there is no table,
-// it will when there is one. After an error it refuses those that it did.
+// the next one refuses them. After an error it refuses the previous ones.
 func (g *Gateway) SetBans(bans ban.Ranges) error {
 	g.changing.Lock()
 	defer g.changing.Unlock()

@@ -96,7 +96,7 @@ func (s *Server) Resolved(name string, listen netip.AddrPort) forward.Resolved {
 	return forward.Resolved{Forward: s.Forward(name, listen), Server4: addr, Servers: []netip.Addr{addr}}
 }
 
-// FreePort returns an address of loopback at whose port nobody listens. The port is below those that the
+// FreePort returns an address of loopback at whose port no program listens. The port is below those that the
 // kernel gives to connections, so that none takes it meanwhile.
 func FreePort(t *testing.T) netip.AddrPort {
 	t.Helper()

@@ -87,23 +87,23 @@ func TestTerminatedLogin(t *testing.T) {
 	k := newKeys(t)
 	b := newStage(t, encrypting(k, required)).connect()
 	b.auth(k)
-	told := k.client
-	if want := netip.MustParseAddr("127.0.0.1"); told.address != want {
-		t.Errorf("got the client %s; want %s", told.address, want)
+	clientTLS := k.client
+	if want := netip.MustParseAddr("127.0.0.1"); clientTLS.address != want {
+		t.Errorf("got the client %s; want %s", clientTLS.address, want)
 	}
 	b.ask("USER alice", "331 password")
-	told.wantTold(t, "login  false")
+	clientTLS.wantCalls(t, "login  false")
 	b.ask("PASS x", "230 welcome")
-	told.wantTold(t, "login  false, login alice true")
+	clientTLS.wantCalls(t, "login  false, login alice true")
 	// a server that keeps the login, and has a kind word for every PASS
 	b.ask("USER bob", "550 you are alice")
 	b.ask("PASS x", "230 already logged in")
-	told.wantTold(t, "login  false, login alice true")
+	clientTLS.wantCalls(t, "login  false, login alice true")
 	b.ask("USER carol", "230 no password needed")
-	told.wantTold(t, "login  false, login alice true, login carol true")
+	clientTLS.wantCalls(t, "login  false, login alice true, login carol true")
 	b.ask("QUIT", "221 bye")
 	b.client.heardAll()
-	told.wantTold(t, "login  false, login alice true, login carol true, close")
+	clientTLS.wantCalls(t, "login  false, login alice true, login carol true, close")
 }
 
 func TestTerminatedInClear(t *testing.T) {

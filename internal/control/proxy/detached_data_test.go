@@ -28,7 +28,7 @@ func (b *stage) dropControl(j *sessions.Log) {
 }
 
 // A session whose data continues counts, and is over with its data.
-func TestSessionCountsWhileDataGoesOn(t *testing.T) {
+func TestSessionCountsWhileDataContinues(t *testing.T) {
 	j := sessions.New(time.Now())
 	b := newStage(t, withJournal(j), goesOn, limited(forward.Limits{PerClient: 1})).connect().login()
 	data := b.pasv()
@@ -92,7 +92,7 @@ func TestSessionClientEndedInTransfer(t *testing.T) {
 	t.Run("silent server", func(t *testing.T) {
 		b, data, overAfter := halfClosed(t, goesOn)
 		if overAfter(2 * idle) {
-			t.Fatal("over while its data goes on")
+			t.Fatal("over while its data continues")
 		}
 		close(data.done)
 		if overAfter(3*idle) || !overAfter(4*idle) {
@@ -111,7 +111,7 @@ func TestSessionClientEndedInTransfer(t *testing.T) {
 }
 
 // An operator ends data that continues.
-func TestSessionKilledWhileDataGoesOn(t *testing.T) {
+func TestSessionKilledWhileDataContinues(t *testing.T) {
 	j := sessions.New(time.Now())
 	b := newStage(t, withJournal(j), goesOn).connect().login()
 	data := b.transfer()
@@ -128,7 +128,7 @@ func TestSessionKilledWhileDataGoesOn(t *testing.T) {
 }
 
 // A gateway that stops waits for data that continues, and ends it when the time is over.
-func TestSessionDrainsWhileDataGoesOn(t *testing.T) {
+func TestSessionDrainsWhileDataContinues(t *testing.T) {
 	j := sessions.New(time.Now())
 	b := newStage(t, withJournal(j), goesOn).connect().login()
 	data := b.transfer()

@@ -52,8 +52,8 @@ type fakeClientTLS struct {
 	subject string // of the client's certificate
 	refused error  // by Admit
 
-	mu   sync.Mutex
-	told []string
+	mu    sync.Mutex
+	calls []string
 }
 
 func (c *fakeClientTLS) Control() *tls.Config { return c.config }
@@ -77,16 +77,16 @@ func (c *fakeClientTLS) Close() { c.tell("close") }
 func (c *fakeClientTLS) tell(text string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.told = append(c.told, text)
+	c.calls = append(c.calls, text)
 }
 
-// wantTold expects the calls of a session so far.
-func (c *fakeClientTLS) wantTold(t *testing.T, want string) {
+// wantCalls expects the calls of a session so far.
+func (c *fakeClientTLS) wantCalls(t *testing.T, want string) {
 	t.Helper()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if got := strings.Join(c.told, ", "); got != want {
-		t.Errorf("the session told %q; want %q", got, want)
+	if got := strings.Join(c.calls, ", "); got != want {
+		t.Errorf("the session calls %q; want %q", got, want)
 	}
 }
 

@@ -38,7 +38,7 @@ type Proxy struct {
 	Keys       session.Keys // nil: no forward has TLS
 	Log        *slog.Logger
 	Refused    func(kind verdict.RefusalKind) // is called for each refusal, and must not block; nil: none
-	Banned     func(client netip.Addr) bool   // reports whether a client is banned now; nil: nobody is
+	Banned     func(client netip.Addr) bool   // reports whether a client is banned now; nil: none is
 	Counts     *Counts                        // shared by all forwards of a gateway; nil: not counted
 	SessionLog *sessions.Log                  // shared, too; nil: one of its own
 

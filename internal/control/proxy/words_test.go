@@ -64,7 +64,7 @@ func TestSessionClosesBeforeItSaysSo(t *testing.T) {
 }
 
 // The client gets the data path's reason for a passthrough or a port that it cannot open.
-func TestSessionToldWhyNot(t *testing.T) {
+func TestSessionGetsReason(t *testing.T) {
 	b := newStage(t).connect().login()
 	b.path.set(pathFailure(errors.New("full")), nil)
 	b.client.say("PASV\r\n")

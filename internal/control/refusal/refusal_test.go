@@ -60,7 +60,7 @@ func TestFault(t *testing.T) {
 }
 
 // A refusal is recorded, counted and logged, each where it belongs.
-func TestTell(t *testing.T) {
+func TestReport(t *testing.T) {
 	withRemedy := New(verdict.RefusedAddress, "", "not yours")
 	withRemedy.Remedy, withRemedy.Err = "mend it", errors.New("cause")
 	for name, tt := range map[string]struct {

@@ -40,7 +40,7 @@ type Env struct {
 	Reporter refusal.Reporter
 	// is called when a session is over, with the data that is relayed for it
 	Ended  func(s *Session)
-	Banned func(client netip.Addr) bool // reports whether a client is banned now; nil: nobody is
+	Banned func(client netip.Addr) bool // reports whether a client is banned now; nil: none is
 
 	WriteTime  time.Duration // how long a peer may take for a line
 	CloseTime  time.Duration // how long a session that is over waits for the data path

@@ -24,7 +24,7 @@ import (
 type phase uint8
 
 const (
-	reading     phase = iota // both ends are read, and nobody carries out a step
+	reading     phase = iota // both ends are read, and no reader carries out a step
 	working                  // a reader carries out a step; lines of both ends wait
 	delaying                 // working, and the answer to a failed login is delayed
 	delivering               // working, and the last reply of a transfer waits for its data
@@ -61,8 +61,8 @@ type state struct {
 	barrier      *replyBarrier
 
 	ending         *ending       // why the session is over; nil: it is not
-	terminatedCh   chan struct{} // closed when the session is over; nil: nobody waits for that
-	severedCh      chan struct{} // closed when data connections are to end, too; nil: nobody waits for that
+	terminatedCh   chan struct{} // closed when the session is over; nil: no goroutine waits for that
+	severedCh      chan struct{} // closed when data connections are to end, too; nil: no goroutine waits
 	killedAfterEnd bool          // an operator ended it when only its data connections were left
 	// when the reader that has the turn began to wait for the data path; zero: it does not
 	pathCallSince time.Time

@@ -262,7 +262,7 @@ func (d *clientData) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	return d.session.cert.data(hello)
 }
 
-// admit refuses a data connection that may be from somebody else than the client of the control connection
+// admit refuses a data connection that may be from another program than the client of the control connection
 // (RFC 4217 section 10.2 leaves the choice to the server).
 func (d *clientData) admit(c tls.ConnectionState) (wait <-chan struct{}, err error) {
 	if c.DidResume && !d.marked {

@@ -145,8 +145,8 @@ func TestSelfSignedRefresh(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if shown, err := own.Control().GetCertificate(nil); err != nil || !shown.Leaf.Equal(after.cert) {
-		t.Errorf("the old one is shown, error %v", err)
+	if used, err := own.Control().GetCertificate(nil); err != nil || !used.Leaf.Equal(after.cert) {
+		t.Errorf("the old one is presented, error %v", err)
 	}
 	k.Refresh(at.pass(time.Hour))
 	log.wantLog(t)

@@ -12,14 +12,14 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// said is a command and the server's answer to it, line by line.
-type said struct {
+// pair is a command and the server's answer to it, line by line.
+type pair struct {
 	command string
 	replies []string
 }
 
-// told returns the time line of a session with these exchanges, an event a line.
-func told(exchanges ...said) string {
+// timeline returns the time line of a session with these exchanges, an event a line.
+func timeline(exchanges ...pair) string {
 	sessionLog := sessions.New(time.Now())
 	record := sessionLog.Begin(sessions.Start{})
 	tr, replies, now := New(record), ftp.ReplyScanner{}, time.Now()
@@ -39,27 +39,27 @@ func told(exchanges ...said) string {
 
 func TestTranscript(t *testing.T) {
 	for name, tt := range map[string]struct {
-		said said
+		pair pair
 		want string
 	}{
-		"a command": {said{"CWD a b", []string{"250 ok"}}, "command: CWD a b\nreply: 250 ok\n"},
-		"a password": {said{"PASS hunter2", []string{"230 hunter2 it is"}},
+		"a command": {pair{"CWD a b", []string{"250 ok"}}, "command: CWD a b\nreply: 250 ok\n"},
+		"a password": {pair{"PASS hunter2", []string{"230 hunter2 it is"}},
 			"command: PASS (not shown)\nreply: 230 (not shown) it is\n"},
-		"a password without a space": {said{"PASShunter2", []string{"530 hunter2 is wrong"}},
+		"a password without a space": {pair{"PASShunter2", []string{"530 hunter2 is wrong"}},
 			"command: PASS (not shown)\nreply: 530 (not shown) is wrong\n"},
-		"SITE": {said{"SITE PSWD hunter2", []string{"200 now hunter2"}},
+		"SITE": {pair{"SITE PSWD hunter2", []string{"200 now hunter2"}},
 			"command: SITE (not shown)\nreply: 200 (not shown)\n"},
-		"an unknown command": {said{"hunter two", []string{"500 hunter?"}},
+		"an unknown command": {pair{"hunter two", []string{"500 hunter?"}},
 			"command: (unknown command)\nreply: 500 (not shown)\n"},
-		"no command": {said{"hunter/2", []string{"500 hunter2?"}},
+		"no command": {pair{"hunter/2", []string{"500 hunter2?"}},
 			"command: (no command)\nreply: 500 (not shown)\n"},
-		"first and last line": {said{"FEAT", []string{"211-a", "b", "211 c"}},
+		"first and last line": {pair{"FEAT", []string{"211-a", "b", "211 c"}},
 			"command: FEAT\nreply: 211-a\nreply: 211 c\n"},
-		"no reply": {said{"NOOP", []string{"HTTP/1.1 hunter"}},
+		"no reply": {pair{"NOOP", []string{"HTTP/1.1 hunter"}},
 			"command: NOOP\nreply: (a line without a code)\n"},
-		"bytes": {said{"NOOP", []string{"200 \xff"}}, "command: NOOP\nreply: 200 ?\n"},
+		"bytes": {pair{"NOOP", []string{"200 \xff"}}, "command: NOOP\nreply: 200 ?\n"},
 	} {
-		if got := told(tt.said); got != tt.want {
+		if got := timeline(tt.pair); got != tt.want {
 			t.Errorf("%s: got\n%swant\n%s", name, got, tt.want)
 		}
 	}
@@ -120,7 +120,7 @@ func TestTranscriptSteps(t *testing.T) {
 	tr.ReplyStep(now, reply, dialogue.Step{ToClient: []byte("229 (|||50000|)\r\n")})
 	line = ftp.ParseClientLine([]byte("PASV"))
 	tr.Command(now, line)
-	tr.CommandStep(now, line, dialogue.Step{ToServer: []byte("PASV\r\n")}) // as the client said it
+	tr.CommandStep(now, line, dialogue.Step{ToServer: []byte("PASV\r\n")}) // as the client sent it
 	explained, _ := sessionLog.Explain(record.ID())
 	var kinds []string
 	for _, ev := range explained.Events {

@@ -42,7 +42,7 @@ type Ban struct {
 	Prefix netip.Prefix `json:"prefix"` // without host bits, and no IPv4 in IPv6
 	Since  time.Time    `json:"since"`
 	Until  time.Time    `json:"until,omitzero"`   // zero: until it is lifted
-	Reason string       `json:"reason,omitempty"` // of whoever banned; empty: none was given
+	Reason string       `json:"reason,omitempty"` // given with the ban; may be empty
 }
 
 // Name returns the prefix as people write it: an address alone without its length.
@@ -74,7 +74,7 @@ func Check(p netip.Prefix) error {
 	return nil
 }
 
-// List is the bans, and what the file denies. The zero value bans nobody. It is for one goroutine at a time.
+// List is the bans, and what the file denies. The zero value has no bans. It is for one goroutine at a time.
 type List struct {
 	bans   map[netip.Prefix]Ban
 	denied []netip.Prefix

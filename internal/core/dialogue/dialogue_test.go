@@ -16,7 +16,7 @@ func TestStepsStay(t *testing.T) {
 	for _, s := range scripts(t) {
 		d := newParsed(addresses[s.ends], s.config)
 		var steps []Step
-		var shown [][]string
+		var texts [][]string
 		for _, l := range s.lines {
 			kind, rest, _ := strings.Cut(l, " ")
 			if kind != "C" && kind != "S" && kind != "+" {
@@ -24,14 +24,14 @@ func TestStepsStay(t *testing.T) {
 			}
 			steps = append(steps, input(t, d, kind, rest))
 			last := steps[len(steps)-1]
-			shown = append(shown, show(last))
+			texts = append(texts, show(last))
 			// A caller may write behind its lines.
 			_ = append(last.ToClient, "!!!!!!!!!!!!!!!!"...)
 			_ = append(last.ToServer, "!!!!!!!!!!!!!!!!"...)
 		}
 		for i, step := range steps {
-			if got := show(step); !slices.Equal(got, shown[i]) {
-				t.Errorf("%s: step %d became %q; want %q", s.name, i, got, shown[i])
+			if got := show(step); !slices.Equal(got, texts[i]) {
+				t.Errorf("%s: step %d became %q; want %q", s.name, i, got, texts[i])
 			}
 		}
 	}

@@ -221,7 +221,7 @@ func (d *Dialogue) transferEnds(s *Step, r request, code int) {
 	}
 }
 
-// greeted handles the server's greeting. A server may let everybody in with it.
+// greeted handles the server's greeting. A server may accept the client with it, without a login.
 func (d *Dialogue) greeted(s *Step, code int) {
 	d.loggedIn = code == 230
 	if s.End = code/100 != 2; s.End {

@@ -65,10 +65,10 @@ func (r Resolved) AdvertisedTo(client netip.Addr) netip.Addr {
 	if !client.Is4() { // a 227 has no room for its family
 		return addr
 	}
-	const none, everybody = -2, -1 // shorter than any prefix
+	const none, allClients = -2, -1 // shorter than any prefix
 	longest := none
 	for _, a := range r.Advertised {
-		bits := everybody
+		bits := allClients
 		if a.Clients.IsValid() {
 			if bits = a.Clients.Bits(); !a.Clients.Contains(client) {
 				continue

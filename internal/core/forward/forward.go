@@ -17,7 +17,7 @@ type Forward struct {
 	Listen   Listen         // where clients connect
 	Server   Server         // the server that they reach
 	Tracking Tracking       // how the gateway follows the FTP dialogue
-	Clients  []netip.Prefix // the clients that may use it; empty: everybody
+	Clients  []netip.Prefix // the clients that may use it; empty: all
 	// ServerPorts is the server's passive ports, translated one to one: for all clients with tracking none,
 	// and with tracking proxy for a client while it has an encrypted session.
 	ServerPorts PortRange

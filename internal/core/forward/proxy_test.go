@@ -87,7 +87,7 @@ func TestParseAdvertise(t *testing.T) {
 
 func TestAdvertisedTo(t *testing.T) {
 	var none netip.Addr
-	told := func(clients, addr string) forward.Advertised {
+	advert := func(clients, addr string) forward.Advertised {
 		a := forward.Advertised{}
 		if clients != "" {
 			a.Clients = netip.MustParsePrefix(clients)
@@ -97,9 +97,9 @@ func TestAdvertisedTo(t *testing.T) {
 		}
 		return a
 	}
-	everybody, wide, narrow := told("", "198.51.100.7"), told("10.0.0.0/8", "10.0.0.1"),
-		told("10.1.0.0/16", "10.1.0.1")
-	all := told("0.0.0.0/0", "198.51.100.8")
+	everybody, wide, narrow := advert("", "198.51.100.7"), advert("10.0.0.0/8", "10.0.0.1"),
+		advert("10.1.0.0/16", "10.1.0.1")
+	all := advert("0.0.0.0/0", "198.51.100.8")
 	for _, tt := range []struct {
 		name       string
 		advertised []forward.Advertised
@@ -114,7 +114,7 @@ func TestAdvertisedTo(t *testing.T) {
 		{"longest of two, given first", []forward.Advertised{narrow, wide}, "10.1.2.3", narrow.Addr},
 		{"the prefix of everybody before the default", []forward.Advertised{everybody, all}, "192.0.2.1",
 			all.Addr},
-		{"a name without an address", []forward.Advertised{everybody, told("10.0.0.0/8", "")}, "10.2.3.4",
+		{"a name without an address", []forward.Advertised{everybody, advert("10.0.0.0/8", "")}, "10.2.3.4",
 			none},
 	} {
 		r := forward.Resolved{Advertised: tt.advertised}

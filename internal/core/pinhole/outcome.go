@@ -12,7 +12,7 @@ import (
 // Outcome is the outcome of a data connection, so far or at its end.
 type Outcome struct {
 	Path           forward.DataPath // DataKernel or DataRelay: what carries it
-	Counted        bool             // false: nobody counts it, and Connected, the bytes and Over say nothing
+	Counted        bool             // false: Connected, the bytes and Over are unknown
 	Connected      time.Time        // when the connection, or its first packet, arrived; zero: none has
 	Up, Down       int64            // payload from the client, and to it, in bytes
 	UnexpectedPeer netip.Addr       // the last peer refused for its address; not valid: none

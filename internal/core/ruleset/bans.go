@@ -58,7 +58,7 @@ func (b *builder) refusals(v Version, banned Rule, all []forward.Resolved) (rule
 			for _, ports := range clientPorts(f.Forward) {
 				e := Element{Interface: f.Listen.Interface, Listen: f.Listen.Addr, Ports: ports}
 				if slices.Contains(published.Key, ColumnClient) {
-					e.Client = v.everybody()
+					e.Client = v.allAddresses()
 				}
 				b.add(published, e)
 			}

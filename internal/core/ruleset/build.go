@@ -165,7 +165,7 @@ func (b *builder) addKind(v Version, k kind, forwards []forward.Resolved) {
 				passive := e
 				passive.Ports = f.ServerPorts
 				if !client.IsValid() && slices.Contains(ports.Key, ColumnClient) {
-					passive.Client = v.everybody()
+					passive.Client = v.allAddresses()
 				}
 				b.add(ports, passive)
 			}

@@ -142,8 +142,8 @@ func (v Version) unspecified() netip.Addr {
 	return netip.IPv6Unspecified()
 }
 
-// everybody returns the prefix of all addresses.
-func (v Version) everybody() netip.Prefix { return netip.PrefixFrom(v.unspecified(), 0) }
+// allAddresses returns the prefix of all addresses.
+func (v Version) allAddresses() netip.Prefix { return netip.PrefixFrom(v.unspecified(), 0) }
 
 // server returns the server's address of the version. It is not valid if the server has none, or if the
 // listen address is of the other version.

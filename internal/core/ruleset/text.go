@@ -16,7 +16,7 @@ type Statement interface{ text() string }
 type (
 	// StateIs matches the first packet of connections in one conntrack state: ct state new
 	StateIs struct{ State string }
-	// FromClient matches the packets of whoever began the connection: ct direction original
+	// FromClient matches the packets of the end that began the connection: ct direction original
 	FromClient struct{}
 	// HelperIs matches data connections that the ftp helper expected. The kernel reads the helper of the
 	// master (net/netfilter/nft_ct.c): ct helper "ftp"

@@ -49,7 +49,7 @@ type Passthroughs struct {
 type Config struct {
 	DialTime time.Duration // a server may take it to answer; 0: forward.DefaultDialTime
 	// Ended is called at the end of each connection, with the passthrough narrowed to the connection's port
-	// and the error of relay.Opener.Carry. It must not close the Passthroughs. nil: nobody wants to know.
+	// and the error of relay.Opener.Carry. It must not close the Passthroughs. It may be nil.
 	Ended        func(pinhole.Passthrough, error)
 	AcceptFailed func(at netip.AddrPort, err error) // that of a port.Acceptor
 }

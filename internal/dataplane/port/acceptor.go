@@ -30,7 +30,7 @@ type Receiver interface {
 type Acceptor struct {
 	// Failed is called when the system gives no connection though one may wait, and the port pauses before
 	// it tries again: descriptors or memory have run out. Each port has a goroutine that calls it, and waits
-	// for it. nil: nobody wants to know.
+	// for it. It may be nil.
 	Failed func(at netip.AddrPort, err error)
 
 	goroutines sync.WaitGroup

@@ -19,8 +19,8 @@ func admitting(admit admitFunc) dataplane.DataTLS {
 	return dataTLS
 }
 
-// wantTurnedAway expects that a client's handshake is done, and that close_notify follows.
-func wantTurnedAway(t *testing.T, client party) {
+// wantNotAdmitted expects that a client's handshake is done, and that close_notify follows.
+func wantNotAdmitted(t *testing.T, client party) {
 	t.Helper()
 	handshake(t, client)
 	if n, err := client.Read(make([]byte, 1)); n > 0 || err != io.EOF {
@@ -39,7 +39,7 @@ func TestNotAdmitted(t *testing.T) {
 				}
 				return nil, refusal{}
 			}))
-		wantTurnedAway(t, client)
+		wantNotAdmitted(t, client)
 		wantEndReset(t, "server", srv)
 		wantHandshakeError(t, wait(t, dc).Err, Client, "resume the session")
 	}
@@ -78,7 +78,7 @@ func TestAdmittedLater(t *testing.T) {
 			_ = srv.tcp.SetReadDeadline(time.Now().Add(relaytest.Patience))
 			if final != nil {
 				wantEndReset(t, "server", srv)
-				wantTurnedAway(t, client)
+				wantNotAdmitted(t, client)
 				wantHandshakeError(t, wait(t, dc).Err, Client, "resume the session")
 				return
 			}
@@ -96,7 +96,7 @@ func TestNeverAdmitted(t *testing.T) {
 	p.HandshakeTime = time.Second // a busy machine needs some for the handshake itself
 	dc, client, _ := connectTLS(t, p, passive, 0, admitting(
 		func(tls.ConnectionState) (<-chan struct{}, error) { return make(chan struct{}), refusal{} }))
-	wantTurnedAway(t, client)
+	wantNotAdmitted(t, client)
 	wantHandshakeError(t, wait(t, dc).Err, Client, "resume the session")
 }
 

@@ -75,7 +75,7 @@ func TestFinishAtOnce(t *testing.T) {
 	}
 }
 
-func TestFinishNobody(t *testing.T) {
+func TestFinishWithoutPeer(t *testing.T) {
 	t.Run("never armed", func(t *testing.T) {
 		dc := reserve(t, opener(), hole(relaytest.Listen(t, relaytest.Server)))
 		wantFinish(t, finishing(dc, nil), nil)

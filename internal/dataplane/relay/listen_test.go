@@ -72,7 +72,7 @@ func TestOneConnection(t *testing.T) {
 	}
 }
 
-func TestNobody(t *testing.T) {
+func TestNoPeer(t *testing.T) {
 	began := time.Now()
 	dc := open(t, &Opener{Relay: newRelay(), Ports: forward.DefaultPassivePorts,
 		WaitTime: 20 * time.Millisecond},

@@ -292,7 +292,7 @@ func TestStartWarnsOfOthersChains(t *testing.T) {
 
 // A hostile server announces the gateway's own port 22. The client's next connection to that port must
 // not reach the server (net/netfilter/nf_conntrack_ftp.c expects whatever the 227 says).
-func TestLowPortsAreGuarded(t *testing.T) {
+func TestLowPortsAreProtected(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t)
 	control, err := l.Server().Listen("tcp", harness.Server4)

@@ -24,7 +24,7 @@ import (
 // Config is what a Keeper works with.
 type Config struct {
 	Log *slog.Logger
-	// Apply makes the kernel's table refuse the addresses. After an error it refuses those that it did.
+	// Apply makes the kernel's table refuse the addresses. After an error it refuses the previous ones.
 	Apply func(ban.Ranges) error
 	// End ends the sessions of clients that are refused, without waiting for them, and returns how many.
 	End func(refused func(netip.Addr) bool) int
@@ -53,7 +53,7 @@ type view struct {
 	ranges ban.Ranges
 }
 
-// New returns a Keeper that bans nobody.
+// New returns a Keeper without bans.
 func New(c Config) *Keeper {
 	k := &Keeper{config: c, wake: make(chan struct{}, 1)}
 	k.now.Store(&view{})
@@ -65,14 +65,14 @@ func (k *Keeper) Refuses(client netip.Addr) bool {
 	return k.now.Load().ranges.Refuses(client, time.Now())
 }
 
-// Bans returns the bans in the order of their prefixes. The slice must not be written to.
+// Bans returns the bans in the order of their prefixes. The caller must not change the slice.
 func (k *Keeper) Bans() []ban.Ban { return k.now.Load().bans }
 
 // Denied returns how many addresses and prefixes the configuration denies.
 func (k *Keeper) Denied() int { return k.now.Load().denied }
 
 // Ban bans a prefix for some time, or until it is lifted if that is 0. It replaces a ban of the same prefix.
-// It ends the sessions from there, and returns how many. The error wraps those of package ban, or is the
+// It ends the clients' sessions, and returns how many. The error wraps those of package ban, or is the
 // kernel's; nothing has changed then.
 func (k *Keeper) Ban(p netip.Prefix, d time.Duration, reason string) (b ban.Ban, ended int, err error) {
 	now := time.Now().UTC().Truncate(time.Millisecond) // which leaves out the monotonic clock, too

@@ -105,7 +105,7 @@ func (k *Keeper) checkFiles() {
 }
 
 // checkLocked is checkFiles for a caller that holds changing. The log says what is wrong when a file was the
-// same for two checks: somebody may write it just now.
+// same for two checks: a program may be writing it.
 func (k *Keeper) checkLocked() (changed bool, prefixes int) {
 	stamps := system.FileStamps(k.denied.deny.Files)
 	if slices.Equal(stamps, k.denied.stamps) {

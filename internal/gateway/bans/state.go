@@ -96,7 +96,7 @@ func (k *Keeper) save() {
 	k.unwritten = err != nil
 }
 
-// write replaces the file, so that whoever reads it finds the old one or the new one.
+// write replaces the file, so that a reader finds the old one or the new one.
 func write(file string, s state) error {
 	text, err := json.MarshalIndent(s, "", "\t")
 	if err != nil {

@@ -64,7 +64,7 @@ func (b *batch) send(conn *mdlayher.Conn) error {
 	acks := 0
 	for i, m := range b.captured {
 		m.Header.PID, m.Header.Sequence, m.Header.Length = 0, 0, 0 // the connection sets its own
-		// An echo of each rule would arrive between the answers, and nobody needs it.
+		// An echo of each rule would arrive between the answers, and is not needed.
 		m.Header.Flags &^= unix.NLM_F_ECHO
 		if m.Header.Flags&mdlayher.Acknowledge != 0 {
 			acks++

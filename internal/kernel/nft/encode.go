@@ -153,7 +153,7 @@ func (b *batch) inChunks(s ruleset.Set, elements []ruleset.Element, verb string,
 }
 
 // libElements encodes an element. In an interval set the key has an end, field by field. In one with a
-// single field the end is an element of its own: the first key behind the interval, unless there is none.
+// single field the end is an element of its own: the first key after the interval, unless there is none.
 func libElements(s ruleset.Set, e ruleset.Element) []nftables.SetElement {
 	key, end := fields(s.Key, e)
 	value, _ := fields(s.Value, e)
@@ -163,8 +163,8 @@ func libElements(s ruleset.Set, e ruleset.Element) []nftables.SetElement {
 		if !e.Banned.Until.IsZero() {
 			element.Timeout = max(time.Until(e.Banned.Until)+expiryDelay, time.Millisecond)
 		}
-		if behind := e.Banned.Last.Next(); behind.IsValid() {
-			return []nftables.SetElement{element, {Key: behind.AsSlice(), IntervalEnd: true}}
+		if next := e.Banned.Last.Next(); next.IsValid() {
+			return []nftables.SetElement{element, {Key: next.AsSlice(), IntervalEnd: true}}
 		}
 	case s.Interval:
 		element.KeyEnd = end

@@ -42,7 +42,7 @@ type Rule struct {
 // InputChain is a base chain that refuses packets to the gateway itself by default.
 type InputChain struct {
 	Chain
-	Ports      []forward.PortRange // TCP ports that it accepts from everybody
+	Ports      []forward.PortRange // TCP ports that it accepts from all addresses
 	Interfaces []string            // interfaces from which it accepts everything
 }
 

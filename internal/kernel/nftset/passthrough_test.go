@@ -196,10 +196,10 @@ func TestPassthroughTimeout(t *testing.T) {
 // table.
 func TestPassthroughTableGone(t *testing.T) {
 	l, c := passthroughLab(t)
-	told := make(chan error, 1)
+	reported := make(chan error, 1)
 	p := openPassthroughsFor(t, l.Gateway(), func(err error) {
 		select {
-		case told <- err:
+		case reported <- err:
 		default:
 		}
 	}, time.Millisecond, time.Hour)
@@ -210,7 +210,7 @@ func TestPassthroughTableGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	select {
-	case err := <-told:
+	case err := <-reported:
 		const want = "nftset: renew passthroughs of ports 50000-50100: " +
 			"table ftpgate or its set passage4_50000_50100 is gone: "
 		if !errors.Is(err, unix.ENOENT) || !strings.HasPrefix(err.Error(), want) {

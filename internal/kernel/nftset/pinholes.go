@@ -29,7 +29,7 @@ const pinholesAtOnce = 64
 type PinholeSet struct {
 	life    time.Duration
 	timeout time.Duration
-	wake    chan struct{} // has a token if the writer has to look at the queue; closed by Close
+	wake    chan struct{} // has a token if the writer has to check the queue; closed by Close
 	done    chan struct{} // closed when the writer has ended
 
 	mu       sync.Mutex

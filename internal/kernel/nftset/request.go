@@ -15,7 +15,7 @@ type request struct {
 	remove    bool
 	deletions []change    // of a removal
 	wanted    func() bool // of a renewal: see Keep
-	answer    chan error  // has room for the answer; nil: nobody reads it
+	answer    chan error  // has room for the answer; nil: no caller reads it
 }
 
 // done answers the request.
@@ -77,7 +77,7 @@ func (p *PinholeSet) unlockTx() {
 	}
 }
 
-// wakeWriter makes the writer look at the queue. The caller holds mu.
+// wakeWriter makes the writer check the queue. The caller holds mu.
 func (p *PinholeSet) wakeWriter() {
 	if p.closed {
 		return

@@ -130,7 +130,7 @@ func (c *Claim) answer() {
 		conn, err := c.listener.Accept()
 		switch {
 		case err == nil:
-			conn.Close() // nobody has written anything
+			conn.Close() // nothing was written
 		case errors.Is(err, net.ErrClosed):
 			return
 		default: // out of descriptors; the claim is still valid

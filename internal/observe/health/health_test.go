@@ -69,7 +69,7 @@ func (s *servers) count(addr netip.Addr) int {
 
 func server4(n int) netip.Addr { return netip.AddrFrom4([4]byte{203, 0, byte(n >> 8), byte(n)}) }
 
-func leadsTo(name string, n int) forward.Resolved {
+func withServer(name string, n int) forward.Resolved {
 	f := forward.Resolved{Server4: server4(n)}
 	f.Name, f.Server = name, forward.Server{Host: server4(n).String(), Port: 21}
 	return f
@@ -97,7 +97,7 @@ func pass(d time.Duration) {
 func TestOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, began := newServers(), time.Now()
-		w, log, stop := watch(t, s, leadsTo("archive", 1))
+		w, log, stop := watch(t, s, withServer("archive", 1))
 		defer stop()
 		pass(time.Second)
 		if got := w.State("archive"); !got.Answers || !got.Since.Equal(began) {
@@ -136,13 +136,13 @@ func TestOutage(t *testing.T) {
 // its server is not asked for.
 func TestOneServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		encrypted := leadsTo("c", 1)
+		encrypted := withServer("c", 1)
 		encrypted.TLS.Server = forward.ServerTLSRequired
-		nowhere := leadsTo("d", 1)
+		nowhere := withServer("d", 1)
 		nowhere.Server4 = netip.Addr{}
 		s := newServers()
 		s.takes = time.Second
-		w, log, stop := watch(t, s, leadsTo("a", 1), leadsTo("b", 1), encrypted, nowhere)
+		w, log, stop := watch(t, s, withServer("a", 1), withServer("b", 1), encrypted, nowhere)
 		defer stop()
 		s.set(server4(1), true)
 		pass(10 * time.Second)
@@ -166,7 +166,7 @@ func TestMany(t *testing.T) {
 		const n = 10_000
 		var forwards []forward.Resolved
 		for i := range n {
-			forwards = append(forwards, leadsTo(fmt.Sprint("f", i), i))
+			forwards = append(forwards, withServer(fmt.Sprint("f", i), i))
 		}
 		s := newServers()
 		s.takes = 50 * time.Millisecond
@@ -211,7 +211,7 @@ func TestBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var forwards []forward.Resolved
 		for i := range 3 * atOnce {
-			forwards = append(forwards, leadsTo(fmt.Sprint("f", i), i))
+			forwards = append(forwards, withServer(fmt.Sprint("f", i), i))
 		}
 		s := newServers()
 		s.takes = time.Hour // until the check's time is up
@@ -232,13 +232,13 @@ func TestBounded(t *testing.T) {
 func TestSetForwards(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, began := newServers(), time.Now()
-		moved := leadsTo("moved", 2)
+		moved := withServer("moved", 2)
 		moved.Server.Host = "ftp.example.com"
-		w, _, stop := watch(t, s, leadsTo("stays", 1), moved, leadsTo("goes", 3))
+		w, _, stop := watch(t, s, withServer("stays", 1), moved, withServer("goes", 3))
 		defer stop()
 		pass(10 * time.Second)
 		moved.Server4 = server4(4)
-		w.SetForwards(30*time.Second, []forward.Resolved{leadsTo("stays", 1), moved, leadsTo("new", 5)})
+		w.SetForwards(30*time.Second, []forward.Resolved{withServer("stays", 1), moved, withServer("new", 5)})
 		pass(time.Second)
 		var known []string
 		for name := range w.Answers() {
@@ -254,7 +254,7 @@ func TestSetForwards(t *testing.T) {
 			t.Errorf("got %d checks of a server that stays, %d of a new address; want one each",
 				s.count(server4(1)), s.count(server4(4)))
 		}
-		w.SetForwards(0, []forward.Resolved{leadsTo("stays", 1)})
+		w.SetForwards(0, []forward.Resolved{withServer("stays", 1)})
 		pass(time.Hour)
 		if got := w.Answers(); len(got) > 0 || s.count(server4(1)) > 1 {
 			t.Errorf("got %v, %d checks; want nothing while it is off", got, s.count(server4(1)))

@@ -201,13 +201,13 @@ func TestReport(t *testing.T) {
 	}
 	s.out.Reset()
 	s.Report(s.now)
-	told := strings.Split(strings.TrimSpace(s.out.String()), "\n")
-	if len(told) != maxReported+1 || !strings.Contains(told[0],
+	lines := strings.Split(strings.TrimSpace(s.out.String()), "\n")
+	if len(lines) != maxReported+1 || !strings.Contains(lines[0],
 		"peer=192.0.2.139 failed_logins=0 warnings=40 others=0") ||
-		!strings.HasSuffix(told[maxReported], "more peers: there are too many\" peers=30 failed_logins=0 "+
+		!strings.HasSuffix(lines[maxReported], "more peers: there are too many\" peers=30 failed_logins=0 "+
 			"warnings=465 "+
 			"others=0") {
-		t.Errorf("got %d lines: %s", len(told), strings.Join(told, "\n"))
+		t.Errorf("got %d lines: %s", len(lines), strings.Join(lines, "\n"))
 	}
 }
 

@@ -63,7 +63,7 @@ type State string
 const (
 	StateConnecting State = "connecting" // to the server
 	StateGreeting   State = "greeting"   // the server has not greeted yet
-	StateLogin      State = "login"      // nobody is logged in
+	StateLogin      State = "login"      // no user is logged in
 	StateIdle       State = "idle"
 	StateCommand    State = "command" // the server has not replied yet
 	StateTransfer   State = "transfer"
