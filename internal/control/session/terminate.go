@@ -43,8 +43,8 @@ func (s *Session) terminateLocked(r refusal.Refusal) {
 	s.terminateWith(ending{refusal: r, goodbye: r.Goodbye(), severs: r.Kind == verdict.RefusedTime})
 }
 
-// terminateWith ends the session and interrupts reads from and writes to its peers. It is called with the
-// lock held.
+// terminateWith ends the session and interrupts the reads from its peers, during a transition and in a
+// passthrough the writes, too. It is called with the lock held.
 func (s *Session) terminateWith(e ending) {
 	switch before := s.setTerminated(e); {
 	case before == terminated:

@@ -25,7 +25,8 @@ const (
 // has TLS with the server, and sends QUIT. It never logs in. It returns nil if the server answers, else why
 // not. ctx must have a deadline.
 //
-// With tracking none, a connection is enough: the server may begin with TLS, and then waits for the client.
+// With tracking none a server that sends nothing counts as answering: it may begin with TLS, and then waits
+// for the client.
 func Check(ctx context.Context, dial DialFunc, f forward.Resolved, keys Keys) *finding.Finding {
 	var control *tls.Config
 	if f.TLS.Server != forward.ServerTLSOff {

@@ -76,9 +76,10 @@ type TransferEnd struct {
 	DataRefused bool // it is not complete, because of its data connection
 }
 
-// TransferFailure returns why a transfer failed if the gateway knows it and the server does not: data was not
-// delivered, or the gateway broke the connection. Otherwise it returns nil. A failure without a ReplyCode
-// leaves the server's reply to the client.
+// TransferFailure returns why a transfer failed if the gateway knows more than the server's reply: data was
+// not delivered, the gateway broke the connection, or the server most probably refused it for TLS that was
+// not resumed. Otherwise it returns nil. A failure without a ReplyCode leaves the server's reply to the
+// client.
 func (o Outcome) TransferFailure(end TransferEnd) *Failure {
 	switch {
 	case end.Complete && o.Counted && o.onlyUnexpectedPeer():
