@@ -18,7 +18,7 @@ const (
 	RefusedClient             // the client may not use the forward
 	RefusedBanned             // the client is banned
 	RefusedLimit              // too many sessions
-	RefusedDrain              // the client connected while the gateway shuts down
+	RefusedDrain              // the client connected while the gateway or its forward stops
 	// the server cannot be reached, does not answer, turns clients away, or left
 	RefusedUnreachable
 	RefusedTime           // no login, no command or no reading within the limit
