@@ -201,7 +201,7 @@ func (j *judge) serverConnected(code string, level finding.Severity, t *transfer
 		j.listing(code, level, t, fmt.Sprintf("over %s from %s%s", t.mode, t.from, unused))
 	case t.unexpectedPeer.IsValid():
 		j.add(code, level,
-			fmt.Sprintf("after %s the server connects from %s instead of %s: the gateway accepts no "+
+			fmt.Sprintf("after %s a connection comes from %s instead of %s: the gateway accepts no "+
 				"such connection", t.mode, t.unexpectedPeer.Addr(), j.at.Addr()),
 			"have the server send data from the address that the gateway connects to (listen address, "+
 				"source address, its own NAT), or "+remedyPassive)

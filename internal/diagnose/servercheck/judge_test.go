@@ -241,7 +241,7 @@ func TestJudgeActive(t *testing.T) {
 			v.port.from, v.port.unexpectedPeer = netip.AddrPort{}, netip.MustParseAddrPort("203.0.113.99:20")
 		},
 			[]wanted{{CodePort, finding.Warning,
-				"the server connects from 203.0.113.99 instead of 203.0.113.21"}}},
+				"a connection comes from 203.0.113.99 instead of 203.0.113.21"}}},
 		"active, no listener": {nil, func(v *attempt) {
 			v.port = &transfer{mode: "PORT",
 				listenErr: syscall.EADDRNOTAVAIL}

@@ -117,7 +117,7 @@ func TestDataBehaviour(t *testing.T) {
 			[]wanted{{CodeEprt, finding.OK, "PORT does the same"}}},
 		"active from another address": {&peer{from: netip.MustParseAddr("127.0.0.2")},
 			[]wanted{{CodePort, finding.Warning,
-				"the server connects from 127.0.0.2 instead of 127.0.0.1"},
+				"a connection comes from 127.0.0.2 instead of 127.0.0.1"},
 				{CodeEprt, finding.Warning, "127.0.0.2"}}},
 		"listing refused": {&peer{answer: answers{"LIST": always("550 Permission denied.")}},
 			[]wanted{{CodePasv, finding.Info, "was connected to"},
