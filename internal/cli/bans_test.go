@@ -33,6 +33,8 @@ func TestBanCommands(t *testing.T) {
 		{"ban 0.0.0.0/0", "0.0.0.0/0 cannot be banned: it is wider than /8, and would shut out too many", 1},
 		{"ban 192.0.2.9/24", `"192.0.2.9/24": the address has bits behind /24: want 192.0.2.0/24`, 1},
 		{"ban 192.0.2.9 --for=", `for "": want a time`, 1},
+		{"ban 192.0.2.9 --for 1h1", `for "1h1": want a time`, 1},
+		{"ban 192.0.2.9 --for NaN", `for "NaN": want a time`, 1},
 		{"ban example.com", `"example.com": want an address or a prefix`, 1},
 		{"ban 192.0.2.9 --for soon", `for "soon": want a time like 1h, 90m or 3600 (seconds), from 1s on`, 1},
 		{"ban 192.0.2.9 --for 0", `for "0": want a time`, 1},

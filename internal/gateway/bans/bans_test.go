@@ -212,8 +212,9 @@ func TestLoad(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"{": "cannot read the bans of before",
-		`{"bans":[{"prefix":"0.0.0.0/0"},{"prefix":"192.0.2.7/32"}]}`: "ban left out",
-		`{"bans":[{"prefix":5},{"prefix":"192.0.2.7/32"}]}`:           "ban left out",
+		`{"bans":[{"prefix":"0.0.0.0/0"},{"prefix":"192.0.2.7/32"}]}`:            "ban left out",
+		`{"bans":[{"prefix":5},{"prefix":"192.0.2.7/32"}]}`:                      "ban left out",
+		`{"bans":[{"prefix":"192.0.2.8/24"},{"prefix":"::ffff:192.0.2.7/128"}]}`: "has bits behind /24",
 	} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

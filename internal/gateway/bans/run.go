@@ -26,6 +26,7 @@ func (k *Keeper) Start(ctx context.Context) (wait func()) {
 func (k *Keeper) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var checked time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -33,7 +34,10 @@ func (k *Keeper) run(ctx context.Context) {
 		case <-k.wake:
 		case <-timer.C:
 		}
-		k.checkFiles()
+		if now := time.Now(); now.Sub(checked) >= checkTime { // wake may come often
+			checked = now
+			k.checkFiles()
+		}
 		timer.Stop()
 		if next := k.expire(time.Now()); next > 0 {
 			timer.Reset(next)

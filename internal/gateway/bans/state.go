@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ftpgate/internal/core/ban"
+	"ftpgate/internal/core/forward"
 	"ftpgate/internal/kernel/system"
 )
 
@@ -30,7 +31,11 @@ func parse(text []byte) (all []ban.Ban, leftOut []error, err error) {
 	}
 	for _, text := range file.Bans {
 		var b ban.Ban
-		if err := json.Unmarshal(text, &b); err != nil {
+		err := json.Unmarshal(text, &b)
+		if err == nil { // somebody may have edited the file
+			b.Prefix, err = forward.ParseClient(b.Prefix.String())
+		}
+		if err != nil {
 			leftOut = append(leftOut, err)
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -93,8 +94,8 @@ func ParseBanned(text string) (netip.Prefix, error) {
 // it. A negative number, which is fail2ban's word for a ban without end, is 0.
 func ParseBanTime(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
-	if seconds, errSeconds := time.ParseDuration(text + "s"); err != nil && errSeconds == nil {
-		if d, err = seconds, nil; d < 0 {
+	if _, errNumber := strconv.ParseFloat(text, 64); err != nil && errNumber == nil {
+		if d, err = time.ParseDuration(text + "s"); err == nil && d < 0 {
 			return 0, nil
 		}
 	}
