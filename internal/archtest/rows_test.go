@@ -90,7 +90,7 @@ var rows = []row{
 		imports: []string{"core/finding", "core/forward", "core/ban", "core/ruleset"},
 		owns:    []string{"golang.org/x/sync"},
 		testing: []string{"core/ruleset/rulesettest"}},
-	{pkg: "gateway/bans", imports: []string{"core/finding", "core/ban", "kernel/system"}},
+	{pkg: "gateway/bans", imports: []string{"core/finding", "core/forward", "core/ban", "kernel/system"}},
 	{pkg: "gateway/ipforward", imports: []string{"core/forward", "kernel/system"}},
 	{pkg: "gateway/repair", imports: []string{"kernel/nftwatch"}},
 
