@@ -34,6 +34,8 @@ type Table interface {
 	Find(from netip.Addr, to netip.AddrPort) ([]netflow.Flow, error)
 	// Delete removes a flow. A missing flow is no error.
 	Delete(original netflow.Tuple, id uint32) error
+	// Sever deletes a flow, and makes both ends break the connection. A missing flow is no error.
+	Sever(f netflow.Flow) error
 	// Payload returns the TCP payload of both directions, in bytes. It does not ask the kernel.
 	Payload(f netflow.Flow) (sent, received uint64)
 }

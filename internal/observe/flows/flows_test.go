@@ -63,6 +63,8 @@ func (t *fakeTable) Delete(original netflow.Tuple, id uint32) error {
 	return nil
 }
 
+func (t *fakeTable) Sever(f netflow.Flow) error { return t.Delete(f.Original, f.ID) }
+
 func (t *fakeTable) Payload(f netflow.Flow) (sent, received uint64) {
 	return f.Sent.Bytes, f.Received.Bytes
 }

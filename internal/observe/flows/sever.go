@@ -7,9 +7,8 @@ import (
 	"ftpgate/internal/core/netflow"
 )
 
-// Sever ends the connection, and others that were begun. It deletes their entries from the table: the next
-// packet of either end reaches the gateway itself, which answers with a reset. The pinhole must be closed, or
-// it would take that packet for another first one.
+// Sever ends the connection, and others that were begun. Both of their ends break them. The pinhole must be
+// closed, or it would take an end's last packet for another first one.
 func (x *Expectation) Sever() {
 	w, now := x.watcher, time.Now()
 	if !x.connectedTuple().From.IsValid() { // the log may be late
@@ -35,14 +34,15 @@ func (x *Expectation) sever(now time.Time) {
 		x.update(found[0], now) // its bytes until now
 	}
 	x.mu.Lock()
-	id, listed := uint32(0), x.flow != nil
+	var flow netflow.Flow
+	listed := x.flow != nil
 	if listed {
-		id = x.flow.ID
+		flow = *x.flow
 	}
 	x.mu.Unlock()
 	if listed {
 		x.noteSevered()
-		_ = w.table.Delete(t, id) // after an error it ends by itself
+		_ = w.table.Sever(flow) // after an error it ends by itself
 	}
 }
 

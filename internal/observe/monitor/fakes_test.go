@@ -98,6 +98,8 @@ func (t *fakeTable) Find(netip.Addr, netip.AddrPort) ([]netflow.Flow, error) { r
 
 func (t *fakeTable) Delete(netflow.Tuple, uint32) error { return nil }
 
+func (t *fakeTable) Sever(netflow.Flow) error { return nil }
+
 func (t *fakeTable) Payload(f netflow.Flow) (sent, received uint64) {
 	return f.Sent.Bytes, f.Received.Bytes
 }
