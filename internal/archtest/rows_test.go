@@ -27,8 +27,12 @@ var rows = []row{
 	{pkg: "kernel/netlink",
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"github.com/mdlayher/netlink"}},
+	{pkg: "kernel/system",
+		owns:    []string{"github.com/prometheus/procfs"},
+		shares:  []string{"github.com/vishvananda/netlink", "golang.org/x/sys"},
+		testing: []string{"try/lab", "try/lab/labtest"}},
 	{pkg: "kernel/conntrack",
-		imports: []string{"core/netflow", "kernel/netlink"},
+		imports: []string{"core/netflow", "kernel/netlink", "kernel/system"},
 		shares: []string{
 			"github.com/mdlayher/netlink", "github.com/vishvananda/netlink", "golang.org/x/sys",
 		},
@@ -60,10 +64,6 @@ var rows = []row{
 		testing: []string{
 			"core/ruleset", "core/ruleset/rulesettest", "kernel/nft/nfttest", "try/lab/labtest",
 		}},
-	{pkg: "kernel/system",
-		owns:    []string{"github.com/prometheus/procfs"},
-		shares:  []string{"github.com/vishvananda/netlink", "golang.org/x/sys"},
-		testing: []string{"try/lab", "try/lab/labtest"}},
 
 	// What happens to sessions, and who shows it.
 	{pkg: "observe/sessions", imports: []string{"core/forward", "core/ftp", "core/verdict", "core/pinhole"}},
@@ -79,7 +79,7 @@ var rows = []row{
 		testing: []string{"core/verdict", "go.yaml.in/yaml/v3"}},
 	{pkg: "observe/monitor",
 		imports: []string{
-			"core/forward", "core/netflow", "core/ruleset", "kernel/conntrack", "kernel/system",
+			"core/forward", "core/netflow", "core/ruleset", "kernel/system", "kernel/conntrack",
 			"observe/sessions", "observe/flows",
 		},
 		testing: []string{"core/pinhole"}},
@@ -97,7 +97,7 @@ var rows = []row{
 	// Data connections.
 	{pkg: "dataplane", imports: []string{"core/pinhole"}},
 	{pkg: "dataplane/socket",
-		imports: []string{"core/pinhole"},
+		imports: []string{"core/pinhole", "kernel/system"},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"core/forward", "dataplane/relaytest"}},
 	{pkg: "dataplane/port",
@@ -121,8 +121,8 @@ var rows = []row{
 		testing: []string{"dataplane/relaytest"}},
 	{pkg: "dataplane/path",
 		imports: []string{
-			"core/finding", "core/forward", "core/verdict", "core/pinhole", "kernel/nftset",
-			"kernel/system", "observe/flows", "dataplane", "dataplane/port", "dataplane/kernelpath",
+			"core/finding", "core/forward", "core/verdict", "core/pinhole", "kernel/system",
+			"kernel/nftset", "observe/flows", "dataplane", "dataplane/port", "dataplane/kernelpath",
 			"dataplane/relay", "dataplane/passthrough",
 		},
 		shares:  []string{"golang.org/x/sys"},
@@ -166,10 +166,12 @@ var rows = []row{
 
 	// The admin socket, and systemd.
 	{pkg: "ops/admin",
-		imports: []string{"core/forward", "core/ban", "observe/sessions"},
+		imports: []string{"core/forward", "core/ban", "kernel/system", "observe/sessions"},
 		owns:    []string{"golang.org/x/net"},
 		testing: []string{"config"}},
-	{pkg: "ops/instances", imports: []string{"ops/admin"}, shares: []string{"golang.org/x/sys"}},
+	{pkg: "ops/instances",
+		imports: []string{"kernel/system", "ops/admin"},
+		shares:  []string{"golang.org/x/sys"}},
 	{pkg: "ops/status",
 		imports: []string{
 			"core/finding", "core/forward", "core/ban", "core/verdict", "kernel/system",
@@ -184,18 +186,18 @@ var rows = []row{
 	// What is wrong with a host, a server.
 	{pkg: "diagnose/facts",
 		imports: []string{
-			"core/finding", "core/forward", "core/ruleset", "kernel/nft", "kernel/nftforeign",
-			"kernel/system", "control/tlskeys",
+			"core/finding", "core/forward", "core/ruleset", "kernel/system", "kernel/nft",
+			"kernel/nftforeign", "control/tlskeys",
 		},
 		testing: []string{"diagnose/doctor", "try/lab", "try/lab/labtest", "golang.org/x/sys"}},
 	{pkg: "diagnose/doctor",
 		imports: []string{
-			"core/finding", "core/forward", "kernel/nftforeign", "kernel/system", "control/tlskeys",
+			"core/finding", "core/forward", "kernel/system", "kernel/nftforeign", "control/tlskeys",
 			"diagnose/facts",
 		}},
 	{pkg: "diagnose/preflight",
 		imports: []string{
-			"core/finding", "core/forward", "core/ruleset", "kernel/nft", "kernel/system", "gateway",
+			"core/finding", "core/forward", "core/ruleset", "kernel/system", "kernel/nft", "gateway",
 			"control/tlskeys", "diagnose/facts", "diagnose/doctor",
 		},
 		shares:  []string{"golang.org/x/sys"},
@@ -212,7 +214,7 @@ var rows = []row{
 	// The wiring.
 	{pkg: "daemon",
 		imports: []string{
-			"core/finding", "core/forward", "core/verdict", "version", "kernel/nft", "kernel/system",
+			"core/finding", "core/forward", "core/verdict", "version", "kernel/system", "kernel/nft",
 			"observe/sessions", "observe/health", "observe/loglimit", "observe/metrics", "observe/monitor",
 			"observe/transferlog", "gateway", "gateway/bans", "gateway/ipforward", "gateway/repair",
 			"dataplane/path", "control/upstream", "control/proxy", "control/listeners", "control/tlskeys",

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/kernel/system"
 )
 
 // Backlog is how many connections may wait to be accepted at a port, which several clients may share; the
@@ -50,7 +51,7 @@ func listen(fd int, at netip.AddrPort) error {
 	if err := setReuseAddr(fd, 1); err != nil {
 		return os.NewSyscallError("setsockopt", err)
 	}
-	if err := unix.Bind(fd, sockaddr(at)); err != nil {
+	if err := unix.Bind(fd, system.Sockaddr(at)); err != nil {
 		return os.NewSyscallError("bind", err)
 	}
 	if err := unix.Listen(fd, Backlog); err != nil {
@@ -61,13 +62,6 @@ func listen(fd int, at netip.AddrPort) error {
 
 func setReuseAddr(fd, on int) error {
 	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, on)
-}
-
-func sockaddr(at netip.AddrPort) unix.Sockaddr {
-	if at.Addr().Is4() {
-		return &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
-	}
-	return &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
 }
 
 // Dial connects to an end, from the leg's source address. The source port is port if that is free, else the

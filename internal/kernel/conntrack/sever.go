@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/netflow"
+	"ftpgate/internal/kernel/system"
 )
 
 // Sever deletes a TCP connection that this host forwards, and makes both of its ends break it. A missing flow
@@ -38,18 +39,11 @@ func sendSYN(from, to netip.AddrPort) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return os.NewSyscallError("setsockopt", err)
 	}
-	if err := unix.Bind(fd, sockaddr(from)); err != nil {
+	if err := unix.Bind(fd, system.Sockaddr(from)); err != nil {
 		return os.NewSyscallError("bind", err)
 	}
-	if err := unix.Connect(fd, sockaddr(to)); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+	if err := unix.Connect(fd, system.Sockaddr(to)); err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		return os.NewSyscallError("connect", err)
 	}
 	return nil
-}
-
-func sockaddr(at netip.AddrPort) unix.Sockaddr {
-	if at.Addr().Is4() {
-		return &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
-	}
-	return &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
 }

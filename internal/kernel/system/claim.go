@@ -172,16 +172,24 @@ func askHolder(addr *net.UnixAddr) (held bool, by holder, err error) {
 		return false, unknown, err
 	}
 	defer conn.Close()
-	raw, err := conn.SyscallConn()
+	cred, err := PeerOf(conn)
 	if err != nil {
 		return false, unknown, err
 	}
-	var cred *unix.Ucred
-	if err := onDescriptor(raw, func(fd int) (err error) {
-		cred, err = unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
-		return os.NewSyscallError("getsockopt SO_PEERCRED", err)
-	}); err != nil {
-		return false, unknown, err
-	}
 	return true, holder{pid: int(cred.Pid), uid: int(cred.Uid)}, nil
+}
+
+// PeerOf returns the process at the other end of a unix socket, and its user: at a listener's end, those that
+// connected; at the other, those that called listen(2) (unix(7), SO_PEERCRED).
+func PeerOf(c *net.UnixConn) (*unix.Ucred, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var peer *unix.Ucred
+	err = onDescriptor(raw, func(fd int) (err error) {
+		peer, err = unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+		return os.NewSyscallError("getsockopt SO_PEERCRED", err)
+	})
+	return peer, err
 }

@@ -62,10 +62,9 @@ const keepAliveSeconds = 15
 // PortFree reports whether no socket of this namespace listens at the address and port, or at that port of
 // every address. It ignores connections in TIME_WAIT.
 func PortFree(at netip.AddrPort) bool {
-	domain, port := unix.AF_INET6, int(at.Port())
-	var sockaddr unix.Sockaddr = &unix.SockaddrInet6{Port: port, Addr: at.Addr().As16()}
+	domain := unix.AF_INET6
 	if at.Addr().Is4() {
-		domain, sockaddr = unix.AF_INET, &unix.SockaddrInet4{Port: port, Addr: at.Addr().As4()}
+		domain = unix.AF_INET
 	}
 	fd, err := unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
 	if err != nil {
@@ -77,7 +76,15 @@ func PortFree(at netip.AddrPort) bool {
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) != nil {
 		return false
 	}
-	return unix.Bind(fd, sockaddr) == nil
+	return unix.Bind(fd, Sockaddr(at)) == nil
+}
+
+// Sockaddr returns an address and port as the system calls want it. A zone is left out.
+func Sockaddr(at netip.AddrPort) unix.Sockaddr {
+	if at.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
 }
 
 // onDescriptor calls f with a socket's descriptor.

@@ -25,7 +25,7 @@ func start() Start {
 		Passive: forward.PortRange{First: 49152, Last: 65535}}
 }
 
-// meter is a data connection of which the test says how far it is.
+// meter is a data connection whose progress the test sets.
 type meter struct{ o pinhole.Outcome }
 
 func (m *meter) Outcome() pinhole.Outcome {

@@ -2,8 +2,8 @@ package admin
 
 import (
 	"fmt"
+	"ftpgate/internal/kernel/system"
 	"net"
-	"syscall"
 
 	"golang.org/x/net/netutil"
 )
@@ -44,18 +44,11 @@ func (userAddr) Network() string { return "unix" }
 // String implements net.Addr.
 func (a userAddr) String() string { return string(a) }
 
-// userOf asks for the user at the other end of a unix socket (unix(7), SO_PEERCRED).
+// userOf returns the user at the other end of a unix socket.
 func userOf(u *net.UnixConn) userAddr {
-	raw, err := u.SyscallConn()
+	peer, err := system.PeerOf(u)
 	if err != nil {
 		return "unknown"
 	}
-	user := userAddr("unknown")
-	_ = raw.Control(func(fd uintptr) {
-		if ucred, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET,
-			syscall.SO_PEERCRED); err == nil {
-			user = userAddr(fmt.Sprintf("user %d, process %d", ucred.Uid, ucred.Pid))
-		}
-	})
-	return user
+	return userAddr(fmt.Sprintf("user %d, process %d", peer.Uid, peer.Pid))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"ftpgate/internal/kernel/system"
 	"io"
 	"net"
 	"os"
@@ -23,7 +24,7 @@ type socket struct {
 	id   fileID
 
 	ours    bool // the user's own, in a directory of the user's own
-	foreign bool // in a directory of another user, who may let anything answer
+	foreign bool // in a directory of another user, where anything may answer
 }
 
 // mostNames is how many files of a directory are looked at: another user may have filled it.
@@ -142,7 +143,7 @@ func (s *socket) dial(ctx context.Context) (net.Conn, int, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	peer, err := peerOf(c.(*net.UnixConn))
+	peer, err := system.PeerOf(c.(*net.UnixConn))
 	if err == nil && int(peer.Uid) != s.uid {
 		err = fmt.Errorf("%s belongs to user %d, and a process of user %d listens there", s.path, s.uid,
 			peer.Uid)
@@ -165,17 +166,3 @@ type limitedConn struct {
 }
 
 func (c *limitedConn) Read(b []byte) (int, error) { return c.limited.Read(b) }
-
-// peerOf returns the process that has called listen(2), and its user: unix(7), SO_PEERCRED.
-func peerOf(c *net.UnixConn) (*unix.Ucred, error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	var cred *unix.Ucred
-	var failed error
-	err = raw.Control(func(fd uintptr) {
-		cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	return cred, errors.Join(err, failed)
-}

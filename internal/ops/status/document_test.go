@@ -193,7 +193,7 @@ func documentStatus(t *testing.T, s *Source) admin.Status {
 	return st
 }
 
-// carried is a data connection of which the test says what became of it.
+// carried is a data connection whose outcome the test sets.
 type carried pinhole.Outcome
 
 func (c *carried) Outcome() pinhole.Outcome { return pinhole.Outcome(*c) }
