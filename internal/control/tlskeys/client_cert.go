@@ -148,8 +148,8 @@ func (l *loading) clientPolicy(f forward.Forward, own *pair) {
 	}
 	if f.TLS.SessionReuseOptional {
 		l.warn(f, "tls.session_reuse",
-			"data connections need not resume the session of the control connection: another host "+
-				"that connects first gets its data",
+			"data connections need not resume the session of the control connection: another program at "+
+				"the client's address that connects first gets its data",
 			"leave session_reuse out, unless a client cannot do it")
 	}
 	if f.TLS.ClientCloseNotifyOptional {

@@ -187,7 +187,7 @@ func TestListeners(t *testing.T) {
 		"nobody listens at 192.168.5.2:2121")
 }
 
-// A user who may not read everything gets the names of unread facts, and the rest.
+// Without permission for some facts, a user gets their names, and all others.
 func TestUnprivileged(t *testing.T) {
 	labtest.Need(t, "nft")
 	gateway := labtest.New(t).Gateway()

@@ -1,6 +1,6 @@
 // Package bans owns the list of banned clients while ftpgate runs. It changes the list when an operator bans
-// or lifts a ban, when a ban's time is over, and when a file that the configuration denies changes, and has
-// both the kernel's table and the proxies carry the list out. It keeps the bans in a file, so that they
+// or lifts a ban, when a ban's time is over, and when a file that the configuration denies changes, and the
+// kernel's table and the proxies then refuse the clients on it. It keeps the bans in a file, so that they
 // outlive ftpgate.
 //
 // Package ban decides what the list is; this package refuses no client itself.

@@ -67,13 +67,13 @@ func remedyOf(err error) string {
 	case errors.Is(err, fs.ErrNotExist):
 		return "name the file where it is, by its whole path; an empty one denies nobody"
 	case errors.Is(err, system.ErrNotFile), errors.Is(err, system.ErrTooLarge):
-		return "name a regular file, with at most 50,000 addresses and prefixes"
+		return fmt.Sprintf("name a regular file, with at most %d addresses and prefixes", ban.MaxDenied)
 	}
 	return "write an address or a prefix on each line; what follows a # is a comment"
 }
 
-// Deny has the list deny what was read in place of what it denied, which Deny returns, and ends the sessions
-// of those clients. The error is the kernel's; nothing has changed then.
+// Deny replaces what the list denies with what was read, and ends the sessions of those clients. It returns
+// what the list denied before. The error is the kernel's; then nothing has changed.
 func (k *Keeper) Deny(d Denied) (before Denied, err error) {
 	k.changing.Lock()
 	before = k.denied

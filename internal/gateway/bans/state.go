@@ -83,7 +83,7 @@ func (k *Keeper) Load() {
 		return nil
 	})
 	if err != nil {
-		k.config.Log.Error("cannot ban whom the file has", "file", k.config.File, "err", err)
+		k.config.Log.Error("cannot ban the clients in the file", "file", k.config.File, "err", err)
 	}
 }
 
