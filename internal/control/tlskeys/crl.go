@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"ftpgate/internal/core/finding"
@@ -25,7 +26,15 @@ type crl struct {
 }
 
 // revocations are the revocation lists (RFC 5280 section 5) of a file, one or more for each authority.
-type revocations struct{ lists []revocationList }
+type revocations struct {
+	lists []revocationList
+
+	mu     sync.Mutex // never held while a signature is checked
+	newest map[authorityKey]*revocationList
+}
+
+// authorityKey is what the signature of a list depends on.
+type authorityKey struct{ subject, publicKey string }
 
 type revocationList struct {
 	*x509.RevocationList
@@ -78,8 +87,28 @@ func newRevocationList(list *x509.RevocationList) revocationList {
 	return l
 }
 
-// of returns the newest list that an authority has signed; nil: there is none.
+// of returns the newest list that an authority has signed; nil: there is none. It checks the signatures once
+// for each authority: every handshake asks, and a list may have millions of bytes to hash. The authorities
+// are those of verified chains, which bounds the map.
 func (r *revocations) of(authority *x509.Certificate) *revocationList {
+	key := authorityKey{string(authority.RawSubject), string(authority.RawSubjectPublicKeyInfo)}
+	r.mu.Lock()
+	list, known := r.newest[key]
+	r.mu.Unlock()
+	if known {
+		return list
+	}
+	list = r.find(authority)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.newest == nil {
+		r.newest = make(map[authorityKey]*revocationList)
+	}
+	r.newest[key] = list
+	return list
+}
+
+func (r *revocations) find(authority *x509.Certificate) *revocationList {
 	var newest *revocationList
 	for i := range r.lists {
 		l := &r.lists[i]
@@ -110,7 +139,7 @@ func (r *revocations) check(chains [][]*x509.Certificate, now time.Time) *Policy
 						subjectOf(chain[i+1]))})
 			case list.revoked[string(cert.SerialNumber.Bytes())]:
 				return certificateError(explanation{reason: "the client's certificate is revoked",
-					remedy: "give the client a new certificate, if it may come"})
+					remedy: "give the client a new certificate if it is to connect again"})
 			case list.expired(now):
 				gap, why = true, certificateError(explanation{
 					reason: unknown + "the revocation list of its authority has expired", remedy: remedyCRL})
