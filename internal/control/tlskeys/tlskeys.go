@@ -6,7 +6,7 @@
 // for, and writes keys only to that directory.
 //
 // Locks: Keys.mu, held while files are read again, then watched.mu. No handshake waits for either. Those of
-// the session tickets are leaves, which handshakes take for a moment.
+// the session tickets and of the revocation lists are leaves, which handshakes take for a moment.
 package tlskeys
 
 import (
