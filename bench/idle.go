@@ -59,8 +59,8 @@ func measureIdle(ctx context.Context, o options, c contestant) (rows []row, err 
 		return nil, err
 	}
 	logins := request{Kind: "logins", EPSV: o.epsv, Count: min(count, maxLogins)}
-	// All of them come from one address, and a session counts until the gateway has noticed its end, which on a
-	// busy machine may be after the next ones began.
+	// All of them come from one address, and a session counts until the gateway has noticed its end, which on
+	// a busy machine may be after the next ones began.
 	most := strconv.Itoa(count + logins.Count + o.clients)
 	s, err := newTestbed(ctx, c, o.tools, "--max-sessions-per-client", most)
 	if err != nil {
