@@ -43,6 +43,12 @@ func Of(w io.Writer) Terminal {
 // IsTerminal reports whether it is a terminal.
 func (s Terminal) IsTerminal() bool { return s.Width > 0 }
 
+// Colors reports whether colours may be printed: not where NO_COLOR is set (no-color.org), nor on a terminal
+// that has none. getenv is os.Getenv.
+func (s Terminal) Colors(getenv func(string) string) bool {
+	return s.IsTerminal() && getenv("NO_COLOR") == "" && getenv("TERM") != "dumb"
+}
+
 // Text returns a peer's words so that they can be printed.
 func (s Terminal) Text(words string) string {
 	if s.IsTerminal() {

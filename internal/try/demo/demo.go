@@ -31,7 +31,14 @@ type Options struct {
 	ServeArgs []string
 	// ForwardArgs start the gateway: "forward". Flags, LISTEN and SERVER follow.
 	ForwardArgs []string
+	// ExplainArgs explain a session of a gateway: "explain". The flag --socket and the session follow.
+	ExplainArgs []string
+	// Act is the number of the act that runs alone; 0: all. Relay has one act, and does not read it.
+	Act int
 }
+
+// ErrNoAct reports that the demo has no act of this number.
+var ErrNoAct = scenario.ErrNoAct
 
 // ExitError reports that the demo failed in the process inside the lab, which has already printed the
 // reason to standard error.
@@ -42,10 +49,13 @@ func (e *ExitError) Error() string { return fmt.Sprintf("the demo ended with exi
 // Main runs the demo. Outside of the lab's namespaces it runs this program again inside them, with the same
 // standard files, and waits. Inside it runs the scenario and writes the report to out.
 //
-// The error is an *ExitError if the process inside failed. It wraps a *lab.RefusedError if the kernel
-// refuses the namespaces. Otherwise it lists the steps that failed. Main stops when ctx is done, and leaves
-// nothing behind then either.
+// The error is an *ExitError if the process inside failed. It wraps a *lab.RefusedError if the kernel refuses
+// the namespaces, or ErrNoAct. Otherwise it lists the steps that failed. Main stops when ctx is done, and
+// leaves nothing behind then either.
 func Main(ctx context.Context, out io.Writer, opts Options) error {
+	if err := scenario.CheckAct(opts.Act); err != nil {
+		return err
+	}
 	if !lab.Inside() {
 		code, err := lab.Enter(opts.DemoArgs)
 		if err != nil {
@@ -63,7 +73,7 @@ func Main(ctx context.Context, out io.Writer, opts Options) error {
 		return labError(err)
 	}
 	err = withCertificates(func(a *testca.Authority, dir string) error {
-		return scenario.Run(ctx, out, labTestbed(l, opts, dir), scenario.LabSetup(a))
+		return scenario.Run(ctx, out, labTestbed(l, opts, dir), scenario.LabSetup(a), opts.Act)
 	})
 	return errors.Join(err, l.Close())
 }

@@ -1,12 +1,14 @@
 package demo
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"syscall"
 
@@ -25,9 +27,11 @@ type machine interface {
 type testbed struct {
 	client, gateway, server machine
 	opts                    Options
-	// working directory of server and gateway, with their certificates; may be empty
-	dir string
-	tap func() (scenario.Tap, error)
+	// working directory of server and gateway, with their certificates, and the gateways' admin sockets; may
+	// be empty: there are no sockets
+	dir      string
+	tap      func() (scenario.Tap, error)
+	gateways int // how many have been started
 }
 
 // labTestbed returns a testbed of the lab's three hosts, with certificates in dir.
@@ -113,7 +117,12 @@ func tlsFlags(mode scenario.TLSMode) []string {
 // StartGateway implements scenario.Testbed: it runs `ftpgate forward` with these arguments, and waits until
 // its log says that it is ready: the kernel has the rules.
 func (b *testbed) StartGateway(ctx context.Context, args []string) (scenario.Gateway, error) {
-	cmd := ownCommand(append(slices.Clone(b.opts.ForwardArgs), args...))
+	all := slices.Clone(b.opts.ForwardArgs)
+	if b.dir != "" {
+		b.gateways++
+		all = append(all, "--admin-socket", b.socket(b.gateways))
+	}
+	cmd := ownCommand(append(all, args...))
 	cmd.Dir = b.dir
 	log := &logBuffer{ready: make(chan struct{})}
 	cmd.Stderr = log
@@ -136,5 +145,37 @@ func (b *testbed) StartGateway(ctx context.Context, args []string) (scenario.Gat
 	stop := func() error {
 		return p.stop("the gateway", func() error { return p.cmd.Process.Signal(syscall.SIGINT) }, log)
 	}
-	return scenario.Gateway{Stop: stop, Log: log.quote}, nil
+	socket := b.socket(b.gateways)
+	explain := func(ctx context.Context, session string) (string, error) {
+		return b.explain(ctx, socket, session)
+	}
+	return scenario.Gateway{Stop: stop, Explain: explain}, nil
+}
+
+// socket returns the path of a gateway's admin socket.
+func (b *testbed) socket(gateway int) string {
+	return filepath.Join(b.dir, fmt.Sprintf("gateway%d.sock", gateway))
+}
+
+// explain runs `ftpgate explain`, and returns what it prints.
+func (b *testbed) explain(ctx context.Context, socket, session string) (string, error) {
+	cmd := ownCommand(append(slices.Clone(b.opts.ExplainArgs), "--socket", socket, session))
+	var out, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &stderr
+	p, err := startProcess(b.gateway, cmd, func() {})
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := withStartTimeout(ctx)
+	defer cancel()
+	select {
+	case <-p.ended:
+	case <-ctx.Done():
+		p.kill()
+		return "", context.Cause(ctx)
+	}
+	if p.err != nil {
+		return "", fmt.Errorf("%w: %s", p.err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	return out.String(), nil
 }

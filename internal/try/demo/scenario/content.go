@@ -7,19 +7,23 @@ import (
 	"ftpgate/internal/try/demo/ftpserver"
 )
 
-// The files of the server, and the size of the file that the client uploads.
+// The files of the server, and the size of the file that the client uploads. A measurement of speed needs the
+// large file; a comparison of bytes does not.
 const (
-	downloadName = "64MiB.bin"
-	downloadSize = 64 << 20
+	downloadName = "4MiB.bin"
+	downloadSize = 4 << 20
+	largeName    = "64MiB.bin"
+	largeSize    = 64 << 20
 	readmeName   = "README"
 	readmeText   = "This file and its neighbours live in memory.\r\n"
-	uploadSize   = 8 << 20
+	uploadSize   = 1 << 20
 )
 
 // The seeds of the contents. Both ends make the same bytes from the same seed, so that the comparison finds a
 // byte that is lost, doubled or moved on the way.
 const (
 	downloadSeed = "download"
+	largeSeed    = "large"
 	uploadSeed   = "upload"
 )
 
@@ -32,18 +36,24 @@ func content(seed string, size int) []byte {
 	return data
 }
 
-// PassivePorts are the ports on which the demo's server accepts data connections in the lab. Part 1 publishes
+// PassivePorts are the ports on which the demo's server accepts data connections in the lab. Act 1 publishes
 // them.
 const PassivePorts = "50000-50100"
 
-// Files returns the files of the demo's server, by their paths. The large one is made when a client retrieves
-// it.
+// Files returns the files of the demo's server, by their paths. The large ones are made when a client
+// retrieves them.
 func Files() map[string]ftpserver.File {
-	return files(ftpserver.File{Size: downloadSize,
-		Content: sync.OnceValue(func() []byte { return content(downloadSeed, downloadSize) })})
+	made := func(seed string, size int) ftpserver.File {
+		return ftpserver.File{Size: size, Content: sync.OnceValue(func() []byte { return content(seed,
+			size) })}
+	}
+	return files(made(downloadSeed, downloadSize), made(largeSeed, largeSize))
 }
 
-func files(download ftpserver.File) map[string]ftpserver.File {
-	return map[string]ftpserver.File{"/" + downloadName: download,
-		"/" + readmeName: ftpserver.NewFile([]byte(readmeText))}
+func files(download, large ftpserver.File) map[string]ftpserver.File {
+	return map[string]ftpserver.File{
+		"/" + readmeName:   ftpserver.NewFile([]byte(readmeText)),
+		"/" + downloadName: download,
+		"/" + largeName:    large,
+	}
 }

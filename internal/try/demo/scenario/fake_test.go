@@ -52,6 +52,7 @@ var fakeSetup = Setup{
 	proxyToQuirks:  "192.168.5.2:2123",
 	replyTimeout:   50 * time.Millisecond,
 	download:       content(downloadSeed, 1<<20),
+	large:          content(largeSeed, 1<<20),
 	upload:         content(uploadSeed, 1<<16),
 }
 
@@ -72,7 +73,7 @@ func runScenario(t *testing.T, ctx context.Context, out io.Writer, bed *fakeTest
 	t.Helper()
 	setup := fakeSetup
 	setup.ca = bed.ca
-	return Run(ctx, out, bed, setup)
+	return Run(ctx, out, bed, setup, 0)
 }
 
 func (s *fakeTestbed) ClientHost() Host { return fakeHost{s, false} }
@@ -83,7 +84,8 @@ func (s *fakeTestbed) StartServer(ctx context.Context, address string, mode TLSM
 	s.mu.Lock()
 	s.servers[address] = l.Addr()
 	s.mu.Unlock()
-	c := ftpserver.Config{PublicIP: s.publicIP, Files: files(ftpserver.NewFile(fakeSetup.download)),
+	c := ftpserver.Config{PublicIP: s.publicIP, Files: files(ftpserver.NewFile(fakeSetup.download),
+		ftpserver.NewFile(fakeSetup.large)),
 		TLSOnly: mode == TLSRequired}
 	if mode != TLSOff {
 		c.TLS = s.certificate("the server", "203.0.113.21")
@@ -141,7 +143,7 @@ func (s *fakeTestbed) StartGateway(_ context.Context, args []string) (Gateway, e
 		copies.Wait()
 		return err
 	}
-	return Gateway{Stop: stop, Log: s.gatewayLog}, nil
+	return Gateway{Stop: stop, Explain: s.explain}, nil
 }
 
 // pass serves one session of a gateway.

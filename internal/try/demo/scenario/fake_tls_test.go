@@ -22,7 +22,7 @@ type fault string
 const (
 	listsAUTH     fault = "it lists AUTH without supporting it"
 	wrongRefusal  fault = "it does not know AUTH"
-	noRemedy      fault = "its log has no remedy"
+	noRemedy      fault = "its explanation has no remedy"
 	unknownCA     fault = "its certificate is another authority's"
 	neverResumes  fault = "it never resumes a session"
 	leaksPassword fault = "the password is on the wire too"
@@ -98,15 +98,15 @@ func (s *fakeTestbed) Tap() (Tap, error) {
 	}, nil
 }
 
-func (s *fakeTestbed) gatewayLog() string {
+func (s *fakeTestbed) explain(context.Context, string) (string, error) {
+	const verdict = "verdict    AUTH was refused: no TLS\n"
 	if s.fault == noRemedy {
-		return "\n  level=WARN msg=\"request refused\" remedy=\"pull the plug\""
+		return verdict, nil
 	}
-	return "\n  level=WARN msg=\"request refused\" reason=\"no TLS\" " +
-		"remedy=\"name server_ports, or say it in [forward.tls]\""
+	return verdict + "remedy     name the server's passive ports\n", nil
 }
 
-// tlsGateway is a session of a gateway in front of the servers of part 4.
+// tlsGateway is a session of a gateway in front of the servers of act 4.
 type tlsGateway struct {
 	testbed        *fakeTestbed
 	ctx            context.Context

@@ -6,9 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"ftpgate/internal/ftpclient"
@@ -63,10 +61,10 @@ func tlsCases(setup Setup) []tlsCase {
 	}
 }
 
-// tlsRow is a row of the table of part 4.
+// tlsRow is a row of the table of act 4.
 type tlsRow struct{ name, client, server, download, upload string }
 
-// runWithTLS is part 4: the four cases, each with a gateway and a server of its own.
+// runWithTLS is act 4: the four cases, each with a gateway and a server of its own.
 func (s *scenario) runWithTLS(ctx context.Context) error {
 	refused, err := s.showRefused(ctx)
 	rows, errs := []tlsRow{refused}, []error{err}
@@ -80,14 +78,20 @@ func (s *scenario) runWithTLS(ctx context.Context) error {
 		}
 		rows, errs = append(rows, r), append(errs, err)
 	}
+	s.ftps = tlsTable(rows)
+	return errors.Join(errs...)
+}
+
+// tlsTable returns the results of the four cases, in 80 columns.
+func tlsTable(rows []tlsRow) string {
 	const format = "%-15s %-18s %-18s %-16s %s\n"
-	fmt.Fprint(s.out, "\n")
-	printHeader(s.out, format, "FTPS", "client's leg", "server's leg", "download", "upload")
+	var b strings.Builder
+	printHeader(&b, format, "FTPS", "client's leg", "server's leg", "download", "upload")
 	for _, r := range rows {
-		fmt.Fprintf(s.out, format, r.name, orDash(r.client), orDash(r.server), orDash(r.download),
+		fmt.Fprintf(&b, format, r.name, orDash(r.client), orDash(r.server), orDash(r.download),
 			orDash(r.upload))
 	}
-	return errors.Join(errs...)
+	return b.String()
 }
 
 // withServer starts a server, and returns a copy of s that uses it and has a table of its own.
@@ -102,7 +106,8 @@ func (s *scenario) withServer(ctx context.Context, mode TLSMode) (*scenario, Ser
 	return &own, server, nil
 }
 
-// showRefused shows a forward without any setting for TLS: the gateway answers 534, and logs a remedy.
+// showRefused shows a forward without any setting for TLS: the gateway answers 534, and explains the session
+// that failed.
 func (s *scenario) showRefused(ctx context.Context) (r tlsRow, err error) {
 	s.printHeading("Refused: a forward without TLS settings, and a server that offers TLS")
 	r = tlsRow{name: "refused", client: failedCell}
@@ -117,16 +122,16 @@ func (s *scenario) showRefused(ctx context.Context) (r tlsRow, err error) {
 	}
 	opts := sessionOptions{tracking: "proxy", mode: "AUTH refused", address: s.setup.gateway, noLogin: true}
 	err = own.runSession(ctx, opts, own.checkFEAT, own.checkAUTHRefused)
-	if err = errors.Join(err, gateway.Stop()); err == nil {
-		err = errors.Join(own.checkServerOffersTLS(ctx), own.printRemedy(gateway.Log()))
-	}
 	if err == nil {
+		err = errors.Join(own.checkServerOffersTLS(ctx), s.explain(ctx, gateway))
+	}
+	if err = errors.Join(err, gateway.Stop()); err == nil {
 		r.client = "534, expected"
 	}
 	return r, err
 }
 
-const remedyTLS = "It needs what part 1 needs."
+const remedyTLS = "It needs what act 1 needs."
 
 // checkFEAT checks that the answer to FEAT does not list AUTH: a feature that does not work must not be
 // listed (RFC 2389 section 3.2), even though the server has it.
@@ -169,19 +174,18 @@ func (s *scenario) checkServerOffersTLS(ctx context.Context) error {
 	return errors.New("FEAT: the server itself did not list AUTH TLS")
 }
 
-var remedyInLog = regexp.MustCompile(` remedy=("(?:[^"\\]|\\.)*")`)
-
-// printRemedy prints the remedy in the gateway's log. It must name both settings that allow FTPS.
-func (s *scenario) printRemedy(log string) error {
-	for _, match := range remedyInLog.FindAllStringSubmatch(log, -1) {
-		text, err := strconv.Unquote(match[1])
-		if err == nil && strings.Contains(text, "server_ports") && strings.Contains(text, "forward.tls") {
-			fmt.Fprintf(s.out, "     The remedy in the gateway's log:\n%s",
-				foldText(sessionlog.Printable(text), "       "))
-			return nil
-		}
+// explain keeps for the end what `ftpgate explain` says of the gateway's first session. It must name a
+// remedy.
+func (s *scenario) explain(ctx context.Context, gateway Gateway) error {
+	text, err := gateway.Explain(ctx, "1")
+	if err != nil {
+		return fmt.Errorf("explain: %w", err)
 	}
-	return fmt.Errorf("the log names no remedy with server_ports and forward.tls:%s", log)
+	if !strings.Contains(text, "\nremedy ") {
+		return fmt.Errorf("explain: got %q; want a remedy in it", text)
+	}
+	s.explained = text
+	return nil
 }
 
 // showTLSCase prints a session with a wiretap on both sides, and then transfers and compares files.

@@ -14,7 +14,7 @@ func TestTLSFails(t *testing.T) {
 	}{
 		{listsAUTH, "refused         FAILED", "want no AUTH in it"},
 		{wrongRefusal, "refused         FAILED", "AUTH: the answer is 502; want 534"},
-		{noRemedy, "refused         FAILED", "the log names no remedy"},
+		{noRemedy, "refused         FAILED", "want a remedy in it"},
 		{unknownCA, "terminated      FAILED", "signed by unknown authority"},
 		{neverResumes, "terminated      TLS 1.3, not resumed in clear           -",
 			"terminated: client's leg: TLS 1.3, with 2 encrypted data connections, 0 of them resumed"},
@@ -38,8 +38,8 @@ func TestTLSFails(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v; want %s", err, tt.want)
 			}
-			if !strings.Contains(out.String(), "\n"+tt.row) {
-				t.Errorf("got\n%s\nwant %q in it", out.String(), tt.row)
+			if !strings.Contains(s.ftps, "\n"+tt.row) {
+				t.Errorf("got\n%s\nwant %q in it", s.ftps, tt.row)
 			}
 		})
 	}

@@ -89,7 +89,7 @@ func (s *scenario) compareTrackings(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 	}
-	s.printQuirkTable(results, server.Addr())
+	s.comparison = quirkTable(results, server.Addr())
 	return errors.Join(errs...)
 }
 
@@ -221,14 +221,15 @@ func kernelError(err error) string {
 	return err.Error()
 }
 
-// printQuirkTable prints the results of both trackings side by side, in 80 columns.
-func (s *scenario) printQuirkTable(results [][2]quirkResult, own netip.Addr) {
+// quirkTable returns the results of both trackings side by side, in 80 columns.
+func quirkTable(results [][2]quirkResult, own netip.Addr) string {
 	const format = "%-28s %-34s %s\n"
-	fmt.Fprint(s.out, "\n")
-	printHeader(s.out, format, "the server sends", "kernel tracking", "proxy tracking")
+	var b strings.Builder
+	printHeader(&b, format, "the server sends", "kernel tracking", "proxy tracking")
 	for i, qc := range quirkCases() {
-		fmt.Fprintf(s.out, format, qc.title, results[i][0].cell(own), results[i][1].cell(own))
+		fmt.Fprintf(&b, format, qc.title, results[i][0].cell(own), results[i][1].cell(own))
 	}
+	return b.String()
 }
 
 // cell returns the text of a table cell. own is the server's address, which no client should receive.

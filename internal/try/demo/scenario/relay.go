@@ -22,7 +22,7 @@ All three are this program, on this machine's loopback, without any privilege.
 The gateway copies the data connections itself.
 `
 
-// RunRelay runs the one part that needs no lab, through the relay, and writes the report to out.
+// RunRelay runs the one act that needs no lab, through the relay, and writes the report to out.
 func RunRelay(ctx context.Context, out io.Writer, testbed Testbed, setup Setup) (err error) {
 	s := &scenario{out: out, testbed: testbed, setup: setup, prompt: "gateway$ "}
 	server, err := s.start(ctx, relayIntroduction)
@@ -38,7 +38,10 @@ func RunRelay(ctx context.Context, out io.Writer, testbed Testbed, setup Setup) 
 	if s.setup.gateway, s.setup.proxyToQuirks, err = freePorts(testbed.ClientHost()); err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
-	return s.runParts(ctx, "data path", part{
+	return s.runActs(ctx, end{column: "data path", next: `With your server in place of SERVER:
+  ftpgate doctor 2121 SERVER      what is wrong here and at the server
+  ftpgate forward :2121 SERVER    publish it at port 2121 until Ctrl-C
+`}, act{
 		title: "The relay",
 		text: `ftpgate accepts the data connections itself, at ports of its own, and copies
 them. This is its data path where it may not program the kernel.`,
@@ -92,11 +95,11 @@ func (s *scenario) compareSpeed(ctx context.Context) error {
 		clients[i] = c
 	}
 	var rates [2][]float64 // in MiB/s
-	buf := make([]byte, len(s.setup.download))
+	buf := make([]byte, len(s.setup.large))
 	for range rounds {
 		for i, c := range clients {
-			took, err := c.Retrieve(ctx, ftpclient.PASV, downloadName, buf)
-			if err == nil && !bytes.Equal(buf, s.setup.download) {
+			took, err := c.Retrieve(ctx, ftpclient.PASV, largeName, buf)
+			if err == nil && !bytes.Equal(buf, s.setup.large) {
 				err = errors.New("the bytes are wrong")
 			}
 			if err != nil {

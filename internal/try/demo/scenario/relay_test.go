@@ -126,7 +126,7 @@ func newRelayTestbed(t *testing.T) relayTestbed {
 
 func fakeLoopback() Setup {
 	c := LoopbackSetup()
-	c.download, c.upload = fakeSetup.download, fakeSetup.upload
+	c.download, c.upload, c.large = fakeSetup.download, fakeSetup.upload, fakeSetup.large
 	return c
 }
 

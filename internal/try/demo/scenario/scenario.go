@@ -22,8 +22,8 @@ import (
 // line.
 const sessionTimeout = 2 * time.Minute
 
-// part is a part of the scenario, with gateways of its own.
-type part struct {
+// act is a part of the scenario, with gateways of its own.
+type act struct {
 	title    string
 	text     string
 	forwards [][]string // the arguments of each gateway's `ftpgate forward`
@@ -31,10 +31,10 @@ type part struct {
 	remedy   string // printed if a gateway cannot start
 }
 
-func parts(c Setup) []part {
-	return []part{
+func acts(c Setup) []act {
+	return []act{
 		{
-			title: "Part 1: without tracking",
+			title: "Act 1: without tracking",
 			text: `The gateway translates addresses and ports, one to one, and reads nothing.
 The client receives the address that the server announces.`,
 			forwards: [][]string{{"--tracking", "none", "--server-ports", PassivePorts, c.gateway, c.server}},
@@ -43,7 +43,7 @@ The client receives the address that the server announces.`,
 				"  modprobe -a nf_tables nft_chain_nat nft_nat nft_masq",
 		},
 		{
-			title: "Part 2: with kernel tracking",
+			title: "Act 2: with kernel tracking",
 			text: `The kernel's ftp helper reads the dialogue, lets each data connection through,
 and replaces the server's address by the gateway's.`,
 			forwards: [][]string{{"--tracking", "kernel", c.gateway, c.server}},
@@ -52,7 +52,7 @@ and replaces the server's address by the gateway's.`,
 				"  modprobe -a nf_conntrack_ftp nf_nat_ftp",
 		},
 		{
-			title: "Part 3: with proxy tracking",
+			title: "Act 3: with proxy tracking",
 			text: `ftpgate reads the dialogue itself, line by line and not packet by packet. It
 lets each data connection through before client or server learn its address.`,
 			forwards: [][]string{
@@ -62,10 +62,10 @@ lets each data connection through before client or server learn its address.`,
 				{c.proxyToQuirks, c.quirkServer},
 			},
 			run:    (*scenario).runWithProxyTracking,
-			remedy: "It needs what parts 1 and 2 need.",
+			remedy: "It needs what acts 1 and 2 need.",
 		},
 		{
-			title: "Part 4: FTPS",
+			title: "Act 4: FTPS",
 			text: `The gateway cannot read an encrypted dialogue. It refuses FTPS, passes it
 through unread, or speaks TLS itself with the client or with the server. A
 wiretap on each side of the gateway shows what can be read there.`,
@@ -82,19 +82,46 @@ type scenario struct {
 	prompt      string // printed before the gateway's commands
 	began       time.Time
 	serverLog   *sessionlog.ServerLog
-	rows        []row
 	tlsRequired bool // the server refuses logins in clear
+
+	// For the end; each is empty if its act did not run.
+	rows       []row
+	comparison string // the table of act 3
+	ftps       string // the table of act 4
+	explained  string // what `ftpgate explain` says of the session of act 4 that failed
 }
 
-// Run runs all parts on a testbed, one after the other, and writes the report to out. The error joins those
-// of all steps that failed.
-func Run(ctx context.Context, out io.Writer, testbed Testbed, setup Setup) error {
+// ErrNoAct reports that the scenario has no act of this number.
+var ErrNoAct = errors.New("there is no such act")
+
+// CheckAct returns ErrNoAct if the scenario has no act of this number; 0 stands for all.
+func CheckAct(number int) error {
+	if most := len(acts(Setup{})); number < 0 || number > most {
+		return fmt.Errorf("demo: %w: they are 1 to %d", ErrNoAct, most)
+	}
+	return nil
+}
+
+// Run runs all acts on a testbed, one after the other, or the one act with this number (from 1) if it is not
+// 0, and writes the report to out. The error joins those of all steps that failed, or is ErrNoAct.
+func Run(ctx context.Context, out io.Writer, testbed Testbed, setup Setup, number int) error {
+	if err := CheckAct(number); err != nil {
+		return err
+	}
+	chosen := acts(setup)
+	if number > 0 {
+		chosen = chosen[number-1 : number]
+	}
 	s := &scenario{out: out, testbed: testbed, setup: setup, prompt: "gateway# "}
 	server, err := s.start(ctx, introduction)
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.runParts(ctx, "tracking", parts(s.setup)...), server.Stop())
+	end := end{column: "tracking", next: `On your own gateway, with your server in place of SERVER:
+  sudo ftpgate doctor 2121 SERVER      what is wrong here and at the server
+  sudo ftpgate forward :2121 SERVER    publish it at port 2121 until Ctrl-C
+`}
+	return errors.Join(s.runActs(ctx, end, chosen...), server.Stop())
 }
 
 // start prints the introduction and starts the server.
@@ -109,25 +136,31 @@ func (s *scenario) start(ctx context.Context, introduction string) (Server, erro
 	return server, nil
 }
 
-// runParts runs parts one after the other, and prints the table of the results, whose first column has a
-// title, and whether all steps succeeded. It joins the errors of those that failed.
-func (s *scenario) runParts(ctx context.Context, title string, parts ...part) error {
+// end is what the report ends with.
+type end struct {
+	column string // title of the first column of the table
+	next   string // what the reader may do next
+}
+
+// runActs runs acts one after the other, and prints the end, and whether all steps succeeded. It joins the
+// errors of those that failed.
+func (s *scenario) runActs(ctx context.Context, end end, acts ...act) error {
 	var errs []error
-	for _, p := range parts {
-		if err := s.runPart(ctx, p); err != nil {
-			errs = append(errs, fmt.Errorf("demo: %s: %w", p.title, err))
+	for _, a := range acts {
+		if err := s.runAct(ctx, a); err != nil {
+			errs = append(errs, fmt.Errorf("demo: %s: %w", a.title, err))
 		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("demo: %w", ftpclient.Because(ctx, errors.Join(errs...)))
 		}
 	}
-	s.printTable(title)
+	s.printResults(end.column)
 	if len(errs) > 0 {
 		fmt.Fprint(s.out, "\nSome steps did not end as expected.\n")
 		return errors.Join(errs...)
 	}
-	fmt.Fprintf(s.out, "\nAll steps ended as expected, in %.1f s. Nothing of it is left behind.\n",
-		time.Since(s.began).Seconds())
+	fmt.Fprintf(s.out, "\nAll steps ended as expected, in %.1f s. Nothing of it is left behind.\n\n%s",
+		time.Since(s.began).Seconds(), end.next)
 	return nil
 }
 
@@ -140,20 +173,21 @@ Three hosts in network namespaces. The client has a route to the gateway only,
 and the server has none to the client.
 `
 
-// runPart starts the gateways of a part, runs the part, and stops them.
-func (s *scenario) runPart(ctx context.Context, p part) (err error) {
-	fmt.Fprintf(s.out, "\n%s\n%s\n%s\n", p.title, strings.Repeat("=", len(p.title)), p.text)
-	if len(p.forwards) > 0 {
+// runAct starts the gateways of an act, runs the act, and stops them.
+func (s *scenario) runAct(ctx context.Context, a act) (err error) {
+	s.printTitle(a.title)
+	fmt.Fprintln(s.out, a.text)
+	if len(a.forwards) > 0 {
 		fmt.Fprint(s.out, "\n")
 	}
-	for _, args := range p.forwards {
-		gateway, startErr := s.startGateway(ctx, args, p.remedy)
+	for _, args := range a.forwards {
+		gateway, startErr := s.startGateway(ctx, args, a.remedy)
 		if startErr != nil {
 			return startErr
 		}
 		defer func() { err = errors.Join(err, gateway.Stop()) }()
 	}
-	return p.run(s, ctx)
+	return a.run(s, ctx)
 }
 
 // startGateway starts a gateway, and prints the remedy if it cannot start.
@@ -164,13 +198,13 @@ func (s *scenario) startGateway(ctx context.Context, args []string, remedy strin
 	case ctx.Err() != nil && err != nil:
 		return gateway, ftpclient.Because(ctx, err)
 	case err != nil:
-		fmt.Fprintf(s.out, "\nThis part cannot run on this machine; the gateway's reason is below.\n%s\n",
+		fmt.Fprintf(s.out, "\nThis act cannot run on this machine; the gateway's reason is below.\n%s\n",
 			remedy)
 	}
 	return gateway, err
 }
 
-// runWithoutTracking is part 1: a client that trusts the 227 fails, and one that repairs it succeeds.
+// runWithoutTracking is act 1: a client that trusts the 227 fails, and one that repairs it succeeds.
 func (s *scenario) runWithoutTracking(ctx context.Context) error {
 	s.printHeading("A client that trusts the address in the 227, as most do")
 	opts := sessionOptions{tracking: "none", mode: "PASV", address: s.setup.gateway, serverLog: s.serverLog}
@@ -183,7 +217,7 @@ func (s *scenario) runWithoutTracking(ctx context.Context) error {
 	return errors.Join(err, s.runSession(ctx, opts, s.list(ftpclient.PASV)))
 }
 
-// runWithKernelTracking is part 2: a listing, a download and an upload in each mode.
+// runWithKernelTracking is act 2: a listing, a download and an upload in each mode.
 func (s *scenario) runWithKernelTracking(ctx context.Context) error {
 	var errs []error
 	for _, m := range []ftpclient.Mode{ftpclient.PASV, ftpclient.EPSV, ftpclient.PORT} {
@@ -208,6 +242,10 @@ func headingOf(m ftpclient.Mode) string {
 		return "PORT: the server connects to the address in the PORT command"
 	}
 	return "PASV: the client connects to the address in the 227"
+}
+
+func (s *scenario) printTitle(title string) {
+	fmt.Fprintf(s.out, "\n%s\n%s\n", title, strings.Repeat("=", len(title)))
 }
 
 func (s *scenario) printHeading(title string) { fmt.Fprintf(s.out, "\n-- %s --\n", title) }

@@ -31,7 +31,7 @@ var masks = []struct {
 	{regexp.MustCompile(`\|\|\|\d+\|`), "|||PPPPP|"},
 	{regexp.MustCompile(`established \(\d+\)`), "established (PPPPP)"},
 	{regexp.MustCompile(`\d+\.\d+ s\b`), "T s"},
-	{regexp.MustCompile(`\d+ MiB/s *`), "R MiB/s "},
+	{regexp.MustCompile(`\d+ MiB/s\b`), "R MiB/s"},
 	{regexp.MustCompile(`has \d+\.\d\d of`), "has R of"},
 }
 
@@ -92,25 +92,25 @@ type failureCase struct {
 func failureCases() []failureCase {
 	return []failureCase{
 		{
-			"the 227 of part 1 is rewritten",
+			"the 227 of act 1 is rewritten",
 			func(line string) string { return strings.Replace(line, "(203,0,113,21,", "(192,168,5,2,", 1) },
-			[]string{"Part 1: without tracking: PASV: listing: it succeeded without tracking; want it to " +
+			[]string{"Act 1: without tracking: PASV: listing: it succeeded without tracking; want it to " +
 				"fail"},
 		},
 		{
 			"no 227 is rewritten",
 			func(line string) string { return strings.Replace(line, "(192,168,5,2,", "(203,0,113,21,", 1) },
 			[]string{
-				"Part 2: with kernel tracking: PASV: listing: data connection: dial tcp: connect: network " +
+				"Act 2: with kernel tracking: PASV: listing: data connection: dial tcp: connect: network " +
 					"is unreachable",
-				"Part 3: with proxy tracking: PASV: listing: data connection: dial tcp: connect: network " +
+				"Act 3: with proxy tracking: PASV: listing: data connection: dial tcp: connect: network " +
 					"is unreachable",
 				"a 227 in two segments: with proxy tracking: 203.0.113.21: network is unreachable; " +
 					"gateway: a connection; want the listing, and 192.168.5.2 in the 227",
 			},
 		},
 		{
-			"the 227 of part 2 names a third host",
+			"the 227 of act 2 names a third host",
 			func(line string) string {
 				if strings.HasPrefix(line, "227 Entering Passive Mode (192") {
 					return strings.Replace(line, "(192,168,5,2,", "(192,168,5,9,", 1)
@@ -220,7 +220,7 @@ func TestQuirkResult(t *testing.T) {
 	}
 }
 
-// TestRunWithoutGateway checks that the report names the part that cannot run, and the remedy.
+// TestRunWithoutGateway checks that the report names the act that cannot run, and the remedy.
 func TestRunWithoutGateway(t *testing.T) {
 	var out strings.Builder
 	startErr := errors.New("the gateway cannot start (exit status 1): no helper")
@@ -230,7 +230,7 @@ func TestRunWithoutGateway(t *testing.T) {
 	if !errors.Is(err, startErr) {
 		t.Errorf("got %v; want %v", err, startErr)
 	}
-	for _, want := range []string{"This part cannot run on this machine",
+	for _, want := range []string{"This act cannot run on this machine",
 		"modprobe -a nf_conntrack_ftp nf_nat_ftp"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("got\n%s\nwant %q in it", out.String(), want)
@@ -238,7 +238,7 @@ func TestRunWithoutGateway(t *testing.T) {
 	}
 }
 
-// TestRunInterrupted checks that a scenario interrupted in its first part does not start the next.
+// TestRunInterrupted checks that a scenario interrupted in its first act does not start the next.
 func TestRunInterrupted(t *testing.T) {
 	why := errors.New("somebody pressed a key")
 	ctx, cancel := context.WithCancelCause(testContext(t))
@@ -255,7 +255,51 @@ func TestRunInterrupted(t *testing.T) {
 	if !errors.Is(err, why) {
 		t.Errorf("got %v; want %v", err, why)
 	}
-	if strings.Contains(out.String(), "Part 2") {
+	if strings.Contains(out.String(), "Act 2") {
 		t.Errorf("the scenario went on:\n%s", out.String())
+	}
+}
+
+// TestRunOneAct checks that an act can run alone, and that the end shows its results only.
+func TestRunOneAct(t *testing.T) {
+	const comparison, explained = "What decides", "Why a session failed"
+	for number, want := range map[int][]string{
+		1: {"Act 1: without tracking", "none      PASV"},
+		2: {"Act 2: with kernel tracking", "kernel    EPSV"},
+		3: {"Act 3: with proxy tracking", "proxy     EPRT", comparison},
+		4: {"Act 4: FTPS", "terminated      TLS 1.3", explained},
+	} {
+		t.Run(want[0], func(t *testing.T) {
+			bed := newFakeTestbed(t)
+			setup := fakeSetup
+			setup.ca = bed.ca
+			var out strings.Builder
+			if err := Run(testContext(t), &out, bed, setup, number); err != nil {
+				t.Error(err)
+			}
+			for _, text := range append(want, "All steps ended as expected", "sudo ftpgate forward") {
+				if !strings.Contains(out.String(), text) {
+					t.Errorf("got\n%s\nwant %q in it", out.String(), text)
+				}
+			}
+			if got := strings.Count(out.String(), "Act "); got != 1 {
+				t.Errorf("got %d acts; want 1", got)
+			}
+			if got := strings.Contains(out.String(), comparison); got != (number == 3) {
+				t.Errorf("the comparison of act 3: got %v", got)
+			}
+		})
+	}
+}
+
+// TestRunNoSuchAct checks that a wrong number names the right ones, and that nothing starts.
+func TestRunNoSuchAct(t *testing.T) {
+	for _, number := range []int{-1, 5} {
+		var out strings.Builder
+		err := Run(testContext(t), &out, nil, fakeSetup, number)
+		if !errors.Is(err, ErrNoAct) || !strings.Contains(err.Error(), "1 to 4") || out.Len() > 0 {
+			t.Errorf("act %d: got %v and output %q; want %v, 1 to 4, and no output", number, err,
+				out.String(), ErrNoAct)
+		}
 	}
 }

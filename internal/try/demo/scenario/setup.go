@@ -14,12 +14,13 @@ type Setup struct {
 	gateway  string // where the gateway publishes it
 	gateway6 string // the same for clients with IPv6
 
-	tlsServer      string // the servers of part 4, one after the other
+	tlsServer      string // the servers of act 4, one after the other
 	quirkServer    string // server with quirks
 	kernelToQuirks string // where the gateway publishes it with kernel tracking
 	proxyToQuirks  string // and with proxy tracking
 
 	download, upload []byte            // contents of the server's file and of the client's
+	large            []byte            // of the server's file for measurements; nil: none are made
 	ca               *testca.Authority // issues the certificates of server and gateway; nil: there are none
 	replyTimeout     time.Duration     // after which a client counts as stalled
 }
@@ -51,6 +52,7 @@ func LoopbackSetup() Setup {
 		server:      anyPort,
 		quirkServer: anyPort,
 		download:    content(downloadSeed, downloadSize),
+		large:       content(largeSeed, largeSize),
 		upload:      content(uploadSeed, uploadSize),
 	}
 }

@@ -8,9 +8,8 @@ import (
 
 // row is a session's row of the table.
 type row struct {
-	tracking, mode            string  // of its control connection, and of its data connections
-	listing, download, upload string  // empty: not tried
-	rate                      float64 // of the download, in MiB/s
+	tracking, mode            string // of its control connection, and of its data connections
+	listing, download, upload string // empty: not tried
 }
 
 const (
@@ -18,11 +17,31 @@ const (
 	failedCell = "FAILED"
 )
 
-// printTable prints the result of each session, in 80 columns. title is that of the first column.
-func (s *scenario) printTable(title string) {
+// printResults prints the end: the tables of the acts that ran, the comparison of both trackings last, and
+// the explanation of the session that failed. column is the title of the first table's first column.
+func (s *scenario) printResults(column string) {
+	s.printTitle("How it went")
+	if len(s.rows) > 0 {
+		fmt.Fprintln(s.out)
+		s.printTable(column)
+	}
+	if s.ftps != "" {
+		fmt.Fprintf(s.out, "\n%s", s.ftps)
+	}
+	if s.comparison != "" {
+		s.printHeading("What decides: servers that the kernel's helper cannot follow")
+		fmt.Fprint(s.out, s.comparison)
+	}
+	if s.explained != "" {
+		s.printHeading("Why a session failed: the client of act 4 that wanted FTPS")
+		fmt.Fprintf(s.out, "%sftpgate explain 1\n%s", s.prompt, s.explained)
+	}
+}
+
+// printTable prints the result of each session, in 80 columns. column is the title of the first column.
+func (s *scenario) printTable(column string) {
 	const format = "%-9s %-24s %-16s %-16s %s\n"
-	fmt.Fprint(s.out, "\n")
-	printHeader(s.out, format, title, "data connections", "listing", "download", "upload")
+	printHeader(s.out, format, column, "data connections", "listing", "download", "upload")
 	for _, r := range s.rows {
 		fmt.Fprintf(s.out, format, r.tracking, r.mode, orDash(r.listing), orDash(r.download),
 			orDash(r.upload))
@@ -58,18 +77,4 @@ func wrapCommand(command string) string {
 		head, tail = head[:at], head[at+1:]+" "+tail
 	}
 	return head + " \\\n           " + tail
-}
-
-// foldText breaks text into lines of at most 80 columns. Each starts with indent.
-func foldText(text, indent string) string {
-	var b strings.Builder
-	line := ""
-	for _, word := range strings.Fields(text) {
-		if line != "" && len(indent)+len(line)+1+len(word) > 80 {
-			b.WriteString(indent + line + "\n")
-			line = ""
-		}
-		line = strings.TrimPrefix(line+" "+word, " ")
-	}
-	return b.String() + indent + line + "\n"
 }

@@ -48,8 +48,9 @@ type Server struct {
 
 // Gateway is a running gateway.
 type Gateway struct {
-	Stop func() error  // ends the gateway, and waits for it
-	Log  func() string // its log so far; after Stop the whole log
+	Stop func() error // ends the gateway, and waits for it
+	// Explain returns what `ftpgate explain` prints of a session.
+	Explain func(ctx context.Context, session string) (string, error)
 }
 
 // Tap stops a wiretap, and returns the packets of the client's side and of the server's side.
