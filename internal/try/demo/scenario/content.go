@@ -44,8 +44,10 @@ const PassivePorts = "50000-50100"
 // retrieves them.
 func Files() map[string]ftpserver.File {
 	made := func(seed string, size int) ftpserver.File {
-		return ftpserver.File{Size: size, Content: sync.OnceValue(func() []byte { return content(seed,
-			size) })}
+		return ftpserver.File{Size: size, Content: sync.OnceValue(func() []byte {
+			return content(seed,
+				size)
+		})}
 	}
 	return files(made(downloadSeed, downloadSize), made(largeSeed, largeSize))
 }
