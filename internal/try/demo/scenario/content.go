@@ -44,10 +44,8 @@ const PassivePorts = "50000-50100"
 // retrieves them.
 func Files() map[string]ftpserver.File {
 	made := func(seed string, size int) ftpserver.File {
-		return ftpserver.File{Size: size, Content: sync.OnceValue(func() []byte {
-			return content(seed,
-				size)
-		})}
+		bytes := sync.OnceValue(func() []byte { return content(seed, size) })
+		return ftpserver.File{Size: size, Content: bytes}
 	}
 	return files(made(downloadSeed, downloadSize), made(largeSeed, largeSize))
 }
