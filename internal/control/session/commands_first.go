@@ -3,8 +3,8 @@ package session
 import "time"
 
 // commandsTime is how long the end of a client's data waits for a command that the client sent before it: the
-// command has arrived, and only has to be read and written.
-const commandsTime = 100 * time.Millisecond
+// command has arrived, and only has to be read and written, which takes a busy machine a while.
+const commandsTime = time.Second
 
 // passCommands waits until the client's pending commands have been forwarded or are waiting for the server,
 // at most commandsTime. It is called before the server learns that the client has ended its data: a client
