@@ -2,13 +2,14 @@ package leg
 
 import (
 	"io"
-	"net"
 	"os"
 	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ftpgate/internal/dataplane/socket"
 )
 
 // BufferSize is how much a TLS transfer reads, encrypts and writes at once, in bytes: with a smaller buffer,
@@ -36,7 +37,7 @@ func Return(b *Buffer) { buffers.Put(b) }
 // After the handshake Read never waits: without data it returns os.ErrDeadlineExceeded, which a tls.Conn
 // survives. Call wait to wait for data. One goroutine reads; any may write.
 type bufferedConn struct {
-	*net.TCPConn
+	*socket.Conn
 	raw           syscall.RawConn
 	handshakeTime time.Duration
 
@@ -59,9 +60,9 @@ type bufferedConn struct {
 
 // newBufferedConn returns a bufferedConn before its handshake, for which the peer may take handshakeTime from
 // its first byte on.
-func newBufferedConn(tcp *net.TCPConn, handshakeTime time.Duration) (*bufferedConn, error) {
+func newBufferedConn(tcp *socket.Conn, handshakeTime time.Duration) (*bufferedConn, error) {
 	raw, err := tcp.SyscallConn()
-	c := &bufferedConn{TCPConn: tcp, raw: raw, handshakeTime: handshakeTime, handshaking: true}
+	c := &bufferedConn{Conn: tcp, raw: raw, handshakeTime: handshakeTime, handshaking: true}
 	c.receiving = c.receive
 	return c, err
 }
@@ -72,7 +73,7 @@ func (c *bufferedConn) Read(p []byte) (int, error) {
 		c.wait()
 		if c.in != nil && !c.heard {
 			c.heard = true
-			_ = c.TCPConn.SetDeadline(time.Now().Add(c.handshakeTime)) // fails only on a closed one
+			_ = c.Conn.SetDeadline(time.Now().Add(c.handshakeTime)) // fails only on a closed one
 		}
 	}
 	switch {
@@ -132,7 +133,7 @@ func (c *bufferedConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.corked {
-		return c.TCPConn.Write(p)
+		return c.Conn.Write(p)
 	}
 	if c.out == nil {
 		c.out = Borrow()
@@ -173,7 +174,7 @@ func (c *bufferedConn) flush() error {
 
 // writeOut writes out. The caller holds the lock.
 func (c *bufferedConn) writeOut() error {
-	_, err := c.TCPConn.Write(c.out[:c.n])
+	_, err := c.Conn.Write(c.out[:c.n])
 	c.n = 0
 	return err
 }

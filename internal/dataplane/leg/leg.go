@@ -12,26 +12,27 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"time"
+
+	"ftpgate/internal/dataplane/socket"
 )
 
 // Leg is one end of a data connection. One goroutine waits and reads; another may write at the same time.
 //
 //	clear --Handshake--> TLS, or broken if that fails
 type Leg struct {
-	tcp      *net.TCPConn
+	tcp      *socket.Conn
 	readable *Readable     // in clear, after the first Wait
 	buffered *bufferedConn // below tls
 	tls      *tls.Conn     // nil: in clear
 }
 
 // New returns a leg in clear over a connection, which the caller closes.
-func New(tcp *net.TCPConn) *Leg { return &Leg{tcp: tcp} }
+func New(tcp *socket.Conn) *Leg { return &Leg{tcp: tcp} }
 
 // TCP returns the connection.
-func (l *Leg) TCP() *net.TCPConn { return l.tcp }
+func (l *Leg) TCP() *socket.Conn { return l.tcp }
 
 // Handshake starts TLS on the leg, as the server if asServer is set. The peer may take limit from its
 // first byte on; the caller sets the deadline for that byte.

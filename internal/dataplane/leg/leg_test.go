@@ -10,16 +10,23 @@ import (
 	"testing"
 	"time"
 
+	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane/relaytest"
+	"ftpgate/internal/dataplane/socket"
 	"ftpgate/internal/try/testca"
 )
 
 // connected returns the two ends of a connection: the gateway's, and the peer's.
-func connected(t *testing.T) (own, peer *net.TCPConn) {
+func connected(t *testing.T) (own *socket.Conn, peer *net.TCPConn) {
 	t.Helper()
-	l := relaytest.Listen(t, relaytest.Gateway)
-	peer = relaytest.Dial(t, relaytest.Peer, relaytest.LocalAddrPort(l.Addr()))
-	return relaytest.Accept(t, l), peer
+	l := relaytest.Listen(t, relaytest.Peer)
+	to := pinhole.Leg{SourceIP: relaytest.Gateway, Target: relaytest.LocalAddrPort(l.Addr())}
+	own, err := socket.Dial(t.Context(), to, 0, relaytest.Patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { own.Close() })
+	return own, relaytest.Accept(t, l)
 }
 
 // serving returns the TLS of a server.

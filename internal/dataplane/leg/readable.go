@@ -1,14 +1,14 @@
 package leg
 
 import (
-	"net"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"ftpgate/internal/dataplane/socket"
 )
 
-// Chunk is how much is copied at once, in bytes: the size of the pipe through which package net splices
-// (maxSpliceSize in internal/poll).
+// Chunk is how much is copied at once, in bytes: the size of a pipe for Splice.
 const Chunk = 1 << 20
 
 // Readable reports how much a connection has to read, without reading it.
@@ -20,7 +20,7 @@ type Readable struct {
 }
 
 // NewReadable returns the Readable of a connection. One goroutine may use it.
-func NewReadable(c *net.TCPConn) (*Readable, error) {
+func NewReadable(c syscall.Conn) (*Readable, error) {
 	raw, err := c.SyscallConn()
 	r := &Readable{raw: raw}
 	r.peekFunc = r.peek
@@ -60,7 +60,7 @@ func (r *Readable) peek(fd uintptr) bool {
 // Room waits until a connection's send buffer has room, and returns about how many bytes it accepts at once.
 // It uses poll(2), because that makes the socket report when there is room again (SOCK_NOSPACE, tcp_poll in
 // net/ipv4/tcp.c): without poll(2) it reports nothing.
-func Room(c *net.TCPConn) (n int, err error) {
+func Room(c *socket.Conn) (n int, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return 0, err

@@ -1,13 +1,13 @@
 package passthrough
 
 import (
-	"net"
 	"net/netip"
 	"sync/atomic"
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane/port"
+	"ftpgate/internal/dataplane/socket"
 )
 
 // routeKey is one client at one port of the gateway.
@@ -34,7 +34,7 @@ type route struct {
 }
 
 // Accept relays a connection, and resets one that arrives before Arm.
-func (r *route) Accept(c *net.TCPConn, _ uint16) {
+func (r *route) Accept(c *socket.Conn, _ uint16) {
 	if r.armed.Load() == 0 {
 		_ = c.Close() // a reset: see package socket
 		return

@@ -251,7 +251,7 @@ func TestRelayFailure(t *testing.T) {
 	far := netip.MustParseAddrPort("203.0.113.21:40000")
 	refused := func(side relay.Side) error {
 		return &relay.DialError{Side: side, To: far,
-			Err: &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", unix.ECONNREFUSED)}}
+			Err: os.NewSyscallError("connect", unix.ECONNREFUSED)}
 	}
 	resumption := policy{errors.New("not resumed"), verdict.CodeSessionReuseMissing}
 	certificate := policy{errors.New("another one"), verdict.CodeClientCertificate}

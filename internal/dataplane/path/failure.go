@@ -2,7 +2,6 @@ package path
 
 import (
 	"errors"
-	"net"
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
@@ -46,7 +45,7 @@ func relayFault(err error) (f verdict.Fault) {
 		return verdict.Fault{}
 	}
 	if dial, ok := errors.AsType[*relay.DialError](err); ok {
-		f.Code, f.At, f.Err = verdict.CodeServerDataUnreachable, dial.To, withoutAddresses(dial.Err)
+		f.Code, f.At, f.Err = verdict.CodeServerDataUnreachable, dial.To, dial.Err.Error()
 		if dial.Side == relay.Client {
 			f.Code = verdict.CodeClientDataUnreachable
 		}
@@ -69,14 +68,6 @@ func relayFault(err error) (f verdict.Fault) {
 		}
 	}
 	return f
-}
-
-// withoutAddresses is an error's text without the addresses that package net puts before it.
-func withoutAddresses(err error) string {
-	if op, ok := errors.AsType[*net.OpError](err); ok {
-		return op.Err.Error()
-	}
-	return err.Error()
 }
 
 // policyRemedy returns what the operator can do about a handshake that was refused; empty: not known.

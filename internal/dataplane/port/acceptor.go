@@ -2,7 +2,6 @@ package port
 
 import (
 	"errors"
-	"net"
 	"net/netip"
 	"os"
 	"sync"
@@ -20,7 +19,7 @@ var ErrTaken = errors.New("the port is taken for this address")
 type Receiver interface {
 	// Accept takes over a connection. from is the peer's port: a connection that was reset meanwhile has no
 	// RemoteAddr. Accept must not wait, and must not close a Route.
-	Accept(c *net.TCPConn, from uint16)
+	Accept(c *socket.Conn, from uint16)
 	// Refused is called for a connection from an address without a receiver: it was reset.
 	Refused(from netip.Addr)
 }
@@ -195,7 +194,7 @@ func (l *listener) accept(fd int) error {
 		c, peer, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch err {
 		case nil:
-			l.give(c, addrPortOf(peer))
+			l.give(c, socket.AddrPort(peer))
 		case unix.EINTR, unix.ECONNABORTED:
 		default:
 			return err
@@ -214,21 +213,7 @@ func (l *listener) give(fd int, from netip.AddrPort) {
 		}
 		return
 	}
-	f := os.NewFile(uintptr(fd), "data")
-	c, err := net.FileConn(f) // a duplicate
-	f.Close()
-	if err == nil { // else the peer gets a reset
-		to.Accept(c.(*net.TCPConn), from.Port())
+	if c, err := socket.NewConn(fd); err == nil { // else the peer gets a reset
+		to.Accept(c, from.Port())
 	}
-}
-
-// addrPortOf returns a socket address in the form of pinholes.
-func addrPortOf(sa unix.Sockaddr) netip.AddrPort {
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
-	}
-	return netip.AddrPort{}
 }

@@ -11,19 +11,20 @@ import (
 
 	"ftpgate/internal/dataplane/port"
 	"ftpgate/internal/dataplane/relaytest"
+	"ftpgate/internal/dataplane/socket"
 )
 
 // receiver keeps what it is given.
 type receiver struct {
-	conns chan *net.TCPConn
+	conns chan *socket.Conn
 
 	mu      sync.Mutex
 	refused []netip.Addr
 }
 
-func newReceiver() *receiver { return &receiver{conns: make(chan *net.TCPConn, 10)} }
+func newReceiver() *receiver { return &receiver{conns: make(chan *socket.Conn, 10)} }
 
-func (r *receiver) Accept(c *net.TCPConn, _ uint16) { r.conns <- c }
+func (r *receiver) Accept(c *socket.Conn, _ uint16) { r.conns <- c }
 
 func (r *receiver) Refused(from netip.Addr) {
 	r.mu.Lock()
@@ -114,7 +115,7 @@ type slow struct {
 	has, goOn chan struct{}
 }
 
-func (s *slow) Accept(c *net.TCPConn, _ uint16) {
+func (s *slow) Accept(c *socket.Conn, _ uint16) {
 	defer c.Close()
 	s.has <- struct{}{}
 	<-s.goOn
@@ -126,7 +127,7 @@ type toPort struct {
 	ports chan uint16
 }
 
-func (r *toPort) Accept(c *net.TCPConn, from uint16) {
+func (r *toPort) Accept(c *socket.Conn, from uint16) {
 	defer c.Close()
 	r.ports <- from
 }
@@ -163,7 +164,7 @@ type flood struct {
 	stopped atomic.Bool
 }
 
-func (f *flood) Accept(c *net.TCPConn, _ uint16) {
+func (f *flood) Accept(c *socket.Conn, _ uint16) {
 	defer c.Close()
 	if f.n++; f.n == 10_000 {
 		f.t.Error("AcceptPending does not return while connections come")

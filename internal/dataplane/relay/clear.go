@@ -1,19 +1,18 @@
 package relay
 
 import (
-	"io"
-
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/dataplane/leg"
+	"ftpgate/internal/dataplane/socket"
 )
 
 // firstBytes is how many bytes a new connection accepts without waiting: its send buffer has at least 16 KiB
-// (tcp_wmem in tcp(7)). Small files need no check of it.
+// (tcp_wmem in tcp(7)). Small files need no check of it, and no pipe.
 const firstBytes = 8 << 10
 
-// clearConnection is a connection with both ends in clear: splice(2) copies the data, and an end's FIN ends
-// its data. Each direction has these states:
+// clearConnection is a connection with both ends in clear: splice(2) copies the data, but for its first bytes,
+// and an end's FIN ends its data. Each direction has these states:
 //
 //	waiting --data--> splicing --no more at once--> waiting
 //	waiting --FIN--> ended, and the other end gets a FIN
@@ -35,7 +34,6 @@ func (c clearConnection) copy(side Side) error {
 	if err != nil {
 		return &BrokenError{side, err}
 	}
-	chunk := &io.LimitedReader{R: src} // package net unwraps it and splices, as with src itself
 	for {
 		n, err := readable.Available()
 		if err != nil {
@@ -44,8 +42,7 @@ func (c clearConnection) copy(side Side) error {
 		if n == 0 {
 			break
 		}
-		chunk.N = int64(n)
-		if err := c.splice(side, chunk); err != nil {
+		if err := c.move(side, n); err != nil {
 			return err
 		}
 	}
@@ -61,25 +58,39 @@ func (c clearConnection) copy(side Side) error {
 	return nil
 }
 
-// splice copies as much of that side's data as the other side accepts at once.
-func (c clearConnection) splice(side Side, chunk *io.LimitedReader) error {
-	dst := c.ends[side.other()]
-	if chunk.N > firstBytes || c.bytes[side].Load() > 0 {
+// move forwards at most n bytes that side has sent: as many as the other side accepts at once.
+func (c clearConnection) move(side Side, n int) error {
+	src, dst := c.ends[side], c.ends[side.other()]
+	var moved int64
+	var errSrc, errDst error
+	if n <= firstBytes && c.bytes[side].Load() == 0 {
+		moved, errSrc, errDst = copyFirst(dst, src, n)
+	} else {
 		room, err := leg.Room(dst)
 		if err != nil {
 			return &BrokenError{side.other(), err}
 		}
-		chunk.N = min(chunk.N, int64(room))
+		moved, errSrc, errDst = leg.Splice(dst, src, min(n, room))
 	}
-	sent, err := io.Copy(dst, chunk)
-	c.bytes[side].Add(sent)
+	c.bytes[side].Add(moved)
 	switch {
-	case err == nil:
-		return nil
-	case isGone(dst):
-		return &BrokenError{side.other(), err}
+	case errDst != nil:
+		return &BrokenError{side.other(), errDst}
+	case errSrc != nil:
+		return &BrokenError{side, errSrc}
 	}
-	return &BrokenError{side, err}
+	return nil
+}
+
+// copyFirst copies n bytes that have arrived, at most firstBytes, to a connection that has got none.
+func copyFirst(dst, src *socket.Conn, n int) (copied int64, errSrc, errDst error) {
+	buf := leg.Borrow()
+	defer leg.Return(buf)
+	n, errSrc = src.Read(buf[:n])
+	if errSrc == nil {
+		n, errDst = dst.Write(buf[:n])
+	}
+	return int64(n), errSrc, errDst
 }
 
 // closedCleanly returns false: without TLS a reset is never an orderly close.

@@ -3,13 +3,13 @@ package relay
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"ftpgate/internal/dataplane/port"
+	"ftpgate/internal/dataplane/socket"
 )
 
 // Connection is one data connection through the gateway, from the reserved port to the last byte. Several
@@ -61,7 +61,9 @@ type Connection struct {
 	detached       bool            // Close was called after the peer had connected
 	finished       bool            // Finish was called: the server reported a complete download
 	armed          bool            // the goroutine runs, or has run
-	ends           [2]*net.TCPConn // by side; read without a lock once both are connected
+	ends           [2]*socket.Conn // by side; read without a lock once both are connected
+	keepAlive      *time.Timer     // until the ends are asked whether they are alive; nil: there is no end
+	keptAlive      bool            // it has gone off
 	delivered      bool            // Finish found everything delivered
 	err            error           // the first failure; after it nothing is open
 	unexpectedPeer netip.Addr      // the last one with another address than the peer's
@@ -165,11 +167,8 @@ func (c *Connection) AwaitBothEnds(cancel <-chan struct{}) {
 	if !c.isArmed() {
 		return
 	}
-	if c.route != nil {
-		c.route.AcceptPending()
-		select {
-		case <-c.connected:
-		default:
+	if c.route != nil && c.ConnectedAt().IsZero() {
+		if c.route.AcceptPending(); c.ConnectedAt().IsZero() {
 			return
 		}
 	}
@@ -182,14 +181,15 @@ func (c *Connection) AwaitBothEnds(cancel <-chan struct{}) {
 }
 
 // Accept takes over a connection of the pinhole's peer: exactly one, and before Arm only in active mode.
-func (c *Connection) Accept(conn *net.TCPConn, from uint16) {
+func (c *Connection) Accept(conn *socket.Conn, from uint16) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil || c.ends[c.peer] != nil || !c.armed && c.peer == Client {
 		conn.Close() // a reset: see package socket
 		return
 	}
-	c.ends[c.peer], c.peerPort = conn, from
+	c.addEnd(c.peer, conn)
+	c.peerPort = from
 	if c.armed {
 		c.markConnected()
 	}
@@ -235,6 +235,7 @@ func (c *Connection) run() {
 	c.unlisten()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.stopKeepAlive()
 	if c.err == nil {
 		c.closeInOrder()
 	}
@@ -242,14 +243,14 @@ func (c *Connection) run() {
 }
 
 // setConn makes conn an end of the connection; if that has failed already, it resets conn and returns false.
-func (c *Connection) setConn(side Side, conn *net.TCPConn) bool {
+func (c *Connection) setConn(side Side, conn *socket.Conn) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
 		conn.Close()
 		return false
 	}
-	c.ends[side] = conn
+	c.addEnd(side, conn)
 	return true
 }
 

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"errors"
-	"net"
 	"sync"
 	"syscall"
 	"time"
@@ -75,7 +74,7 @@ func (c *Connection) sentFIN(side Side) bool {
 }
 
 // tcpInfo returns the kernel's state of a connection, also of one that has ended (TCP_INFO in tcp(7)).
-func tcpInfo(c *net.TCPConn) (info *unix.TCPInfo, err error) {
+func tcpInfo(c syscall.Conn) (info *unix.TCPInfo, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil, err
@@ -115,12 +114,8 @@ func (c *Connection) awaitAcknowledged(side Side, err error) {
 
 // unacknowledged returns how many bytes sent to an end it has not acknowledged; a FIN counts as one (SIOCOUTQ
 // in tcp(7), tcp_ioctl in net/ipv4/tcp.c).
-func unacknowledged(c *net.TCPConn) (n int, err error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	err = socket.Control(raw, func(fd int) (err error) {
+func unacknowledged(c *socket.Conn) (n int, err error) {
+	err = c.Control(func(fd int) (err error) {
 		n, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ)
 		return err
 	})
@@ -128,12 +123,8 @@ func unacknowledged(c *net.TCPConn) (n int, err error) {
 }
 
 // isGone reports whether the connection has ended: reset, timed out, or closed in order by both.
-func isGone(c *net.TCPConn) bool {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return true
-	}
-	return socket.Control(raw, func(fd int) error {
+func isGone(c *socket.Conn) bool {
+	return c.Control(func(fd int) error {
 		_, err := syscall.Getpeername(fd) // that of x/sys makes a second system call
 		return err
 	}) != nil

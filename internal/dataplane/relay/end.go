@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"ftpgate/internal/dataplane/socket"
 )
 
 // Close ends the pinhole. If no peer has connected, it releases the port, and no peer can connect any more.
@@ -97,7 +95,7 @@ func (c *Connection) sever(err error) {
 // closeInOrder closes both ends so that data on its way is delivered.
 func (c *Connection) closeInOrder() {
 	for _, conn := range c.ends {
-		socket.CloseInOrder(conn)
+		conn.CloseInOrder()
 	}
 }
 
@@ -133,6 +131,7 @@ func (c *Connection) fail(err error) {
 		}
 	}
 	if !c.armed { // and cannot be armed any more: see Arm
+		c.stopKeepAlive()
 		c.complete()
 	}
 }

@@ -70,25 +70,25 @@ func (c *Connection) awaitDelivery(cancel <-chan struct{}) {
 	poll := time.NewTimer(pause)
 	defer poll.Stop()
 	passed := c.finForwarded[Server]
-	moved, at := c.moved(), time.Now()
+	moved, at := int64(-1), time.Now()
 	for !c.isDelivered() {
 		select {
 		case <-passed:
 			passed, pause = nil, firstPoll
 		case <-poll.C:
 			pause = min(2*pause, lastPoll)
+			switch now := c.moved(); {
+			case now != moved || !c.isFlowing():
+				moved, at = now, time.Now()
+			case time.Since(at) >= c.graceTime:
+				return
+			}
 		case <-c.done:
 			return
 		case <-cancel:
 			return
 		}
 		poll.Reset(pause)
-		switch now := c.moved(); {
-		case now != moved || !c.isFlowing():
-			moved, at = now, time.Now()
-		case time.Since(at) >= c.graceTime:
-			return
-		}
 	}
 }
 

@@ -16,7 +16,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"time"
 
@@ -26,6 +25,7 @@ import (
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane"
 	"ftpgate/internal/dataplane/port"
+	"ftpgate/internal/dataplane/socket"
 )
 
 const (
@@ -164,7 +164,7 @@ func (p *Opener) Bridge(
 //
 // The error is nil only if both ends closed their direction in order and all they sent was passed on. Else it
 // is, or wraps, ErrClosed, a *DialError or a *BrokenError.
-func (p *Opener) Carry(ctx context.Context, client *net.TCPConn, to pinhole.Leg) error {
+func (p *Opener) Carry(ctx context.Context, client *socket.Conn, to pinhole.Leg) error {
 	c := p.newConnection(Client, dataplane.DataTLS{})
 	c.work = func() error {
 		if err := p.dial(c, Server, to, 0); err != nil {
@@ -174,7 +174,8 @@ func (p *Opener) Carry(ctx context.Context, client *net.TCPConn, to pinhole.Leg)
 		return nil
 	}
 	c.markConnected()
-	c.armed, c.ends[Client] = true, client
+	c.armed = true
+	c.setConn(Client, client)
 	c.breakAtEnd(ctx)
 	c.run()
 	return c.endErr

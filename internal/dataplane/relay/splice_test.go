@@ -32,7 +32,7 @@ func TestStalled(t *testing.T) {
 	dc, client, srv := connected(t)
 	client.SetReadBuffer(64 << 10)
 	<-dc.connected
-	dc.ends[Client].SetWriteBuffer(64 << 10) // so that it has never room for a whole chunk
+	setWriteBuffer(t, dc.ends[Client], 64<<10) // so that it has never room for a whole chunk
 	block := relaytest.Noise(1 << 20)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -80,7 +80,17 @@ func TestStalled(t *testing.T) {
 	}
 }
 
-// piped returns how many bytes wait in the pipes of this process: package net's, for splice(2).
+// setWriteBuffer sets the size of a connection's send buffer.
+func setWriteBuffer(t *testing.T, c *socket.Conn, size int) {
+	t.Helper()
+	if err := c.Control(func(fd int) error {
+		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, size)
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// piped returns how many bytes wait in the pipes of this process, for splice(2).
 func piped(t *testing.T) (n int) {
 	t.Helper()
 	fds, err := filepath.Glob("/proc/self/fd/*")
@@ -139,7 +149,7 @@ func TestIdle(t *testing.T) {
 		}
 	}
 	relaytest.Await(t, func() bool {
-		runtime.GC() // package net keeps a few pipes for the next splice, until then
+		runtime.GC() // a few pipes are kept for the next splice, until then
 		return pipes() <= pipesBefore
 	}, func() string {
 		return fmt.Sprintf("%d idle connections hold %d ends of pipes", connections, pipes()-pipesBefore)

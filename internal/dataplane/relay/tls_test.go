@@ -264,7 +264,7 @@ func TestTLSStalled(t *testing.T) {
 	dc, client, srv := connectedTLS(t, legs{true, true}.dataTLS())
 	tell(t, srv, client, "a file")
 	client.tcp.SetReadBuffer(64 << 10)
-	dc.ends[Client].SetWriteBuffer(64 << 10)
+	setWriteBuffer(t, dc.ends[Client], 64<<10)
 	block := relaytest.Noise(1 << 20)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

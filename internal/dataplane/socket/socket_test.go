@@ -1,12 +1,17 @@
 package socket_test
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
@@ -15,26 +20,47 @@ import (
 )
 
 // listen listens at the one port.
-func listen(t *testing.T, ports forward.PortRange) *net.TCPListener {
+func listen(t *testing.T, ports forward.PortRange) *os.File {
 	t.Helper()
 	f, err := socket.Listen(netip.AddrPortFrom(relaytest.Gateway, ports.First))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	l, err := net.FileListener(f)
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// accept accepts the next connection of a port.
+func accept(t *testing.T, l *os.File) (c *socket.Conn, from netip.AddrPort) {
+	t.Helper()
+	if err := l.SetReadDeadline(time.Now().Add(relaytest.Patience)); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := l.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	return l.(*net.TCPListener)
+	var fd int
+	var peer unix.Sockaddr
+	errWait := raw.Read(func(listener uintptr) bool {
+		fd, peer, err = unix.Accept4(int(listener), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		return err != unix.EAGAIN
+	})
+	if err := errors.Join(errWait, err); err != nil {
+		t.Fatal(err)
+	}
+	if c, err = socket.NewConn(fd); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c, socket.AddrPort(peer)
 }
 
 // What is accepted or dialled resets its peer when it is closed, unless it is closed in order.
 func TestResetOnClose(t *testing.T) {
-	for name, closeIt := range map[string]func(*net.TCPConn){
-		"reset":    func(c *net.TCPConn) { c.Close() },
-		"in order": socket.CloseInOrder,
+	for name, closeIt := range map[string]func(*socket.Conn){
+		"reset":    func(c *socket.Conn) { c.Close() },
+		"in order": (*socket.Conn).CloseInOrder,
 	} {
 		want := func(who string, peer *net.TCPConn) {
 			t.Helper()
@@ -44,12 +70,17 @@ func TestResetOnClose(t *testing.T) {
 			}
 			relaytest.WantData(t, who, peer, nil)
 		}
-		l := listen(t, relaytest.FreePorts(t, 1))
-		peer := relaytest.Dial(t, relaytest.Peer, relaytest.LocalAddrPort(l.Addr()))
-		own := relaytest.Accept(t, l)
-		if got := peerAddr(own); got != relaytest.Peer {
-			t.Errorf("got peer %s; want %s", got, relaytest.Peer)
+		ports := relaytest.FreePorts(t, 1)
+		l := listen(t, ports)
+		peer := relaytest.Dial(t, relaytest.Peer, netip.AddrPortFrom(relaytest.Gateway, ports.First))
+		own, from := accept(t, l)
+		if want := relaytest.LocalAddrPort(peer.LocalAddr()); from != want || peerOf(own) != want {
+			t.Errorf("got peers %s and %s; want %s", from, peerOf(own), want)
 		}
+		if got := relaytest.LocalAddrPort(own.LocalAddr()).Port(); got != ports.First {
+			t.Errorf("got port %d; want %d", got, ports.First)
+		}
+		wantNoDelay(t, own)
 		closeIt(own)
 		want(name+", accepted", peer)
 
@@ -60,7 +91,8 @@ func TestResetOnClose(t *testing.T) {
 			t.Fatal(err)
 		}
 		peer = relaytest.Accept(t, far)
-		if got := peerAddr(peer); got != relaytest.Inside {
+		wantNoDelay(t, own)
+		if got := peerOf(peer).Addr(); got != relaytest.Inside {
 			t.Errorf("the far end sees %s; want %s", got, relaytest.Inside)
 		}
 		closeIt(own)
@@ -95,9 +127,9 @@ func TestListen(t *testing.T) {
 	ports := relaytest.FreePorts(t, 1)
 	for range 50 {
 		l := listen(t, ports)
-		peer := relaytest.Dial(t, relaytest.Peer, relaytest.LocalAddrPort(l.Addr()))
-		own := relaytest.Accept(t, l)
-		socket.CloseInOrder(own) // first, so that TIME_WAIT is here
+		peer := relaytest.Dial(t, relaytest.Peer, netip.AddrPortFrom(relaytest.Gateway, ports.First))
+		own, _ := accept(t, l)
+		own.CloseInOrder() // first, so that TIME_WAIT is here
 		relaytest.WantData(t, "peer", peer, nil)
 		peer.Close()
 		l.Close()
@@ -133,7 +165,34 @@ func TestListen(t *testing.T) {
 	}
 }
 
-// peerAddr returns the address of a connection's peer.
-func peerAddr(c *net.TCPConn) netip.Addr {
-	return c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
+// peerOf returns the far end of a connection.
+func peerOf(c net.Conn) netip.AddrPort { return relaytest.LocalAddrPort(c.RemoteAddr()) }
+
+// wantNoDelay wants the last bytes of a connection to leave at once, also while others are unacknowledged.
+func wantNoDelay(t *testing.T, c *socket.Conn) {
+	t.Helper()
+	got := 0
+	err := c.Control(func(fd int) (err error) {
+		got, err = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY)
+		return err
+	})
+	if got == 0 || err != nil {
+		t.Errorf("got TCP_NODELAY %d, %v; want it set", got, err)
+	}
+}
+
+// Dial says why it fails: the far end refuses, or the caller gives up.
+func TestDialFails(t *testing.T) {
+	nobody := netip.AddrPortFrom(relaytest.Server, relaytest.FreePorts(t, 1).First)
+	leg := pinhole.Leg{SourceIP: relaytest.Inside, Target: nobody}
+	if _, err := socket.Dial(t.Context(), leg, 0, relaytest.Patience); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("got %v; want %v", err, syscall.ECONNREFUSED)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	far := relaytest.Listen(t, relaytest.Server)
+	leg.Target = relaytest.LocalAddrPort(far.Addr())
+	if _, err := socket.Dial(ctx, leg, 0, relaytest.Patience); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v; want %v", err, context.Canceled)
+	}
 }
