@@ -64,6 +64,7 @@ type Connection struct {
 	ends           [2]*socket.Conn // by side; read without a lock once both are connected
 	keepAlive      *time.Timer     // until the ends are asked whether they are alive; nil: there is no end
 	keptAlive      bool            // it has gone off
+	watch          *time.Timer     // until watchDetached; nil: Close was not called
 	delivered      bool            // Finish found everything delivered
 	err            error           // the first failure; after it nothing is open
 	unexpectedPeer netip.Addr      // the last one with another address than the peer's
@@ -235,11 +236,20 @@ func (c *Connection) run() {
 	c.unlisten()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.stopKeepAlive()
+	c.stopTimers()
 	if c.err == nil {
 		c.closeInOrder()
 	}
 	c.complete()
+}
+
+// stopTimers ends what waits for a connection that lasts. The caller holds the lock.
+func (c *Connection) stopTimers() {
+	for _, timer := range []*time.Timer{c.keepAlive, c.watch} {
+		if timer != nil {
+			timer.Stop()
+		}
+	}
 }
 
 // setConn makes conn an end of the connection; if that has failed already, it resets conn and returns false.

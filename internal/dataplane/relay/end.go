@@ -45,14 +45,34 @@ func (c *Connection) detach() bool {
 	if c.finished {
 		passed = c.finForwarded[Server]
 	}
-	c.relay.start(c, func() { c.watchDetached(passed) })
+	c.watchLater(passed)
 	return true
 }
 
+// watchLater begins watchDetached a little later: most connections are over by then. The caller holds the
+// lock.
+func (c *Connection) watchLater(passed <-chan struct{}) {
+	linger := c.graceTime
+	select {
+	case <-passed:
+		linger = 0 // the time until watchDetached counts
+	default:
+	}
+	c.watch = time.AfterFunc(min(c.graceTime, c.idleTime), func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		select {
+		case <-c.done:
+		default: // the connection's goroutine runs, and Relay.Close waits for it
+			c.relay.start(c, func() { c.watchDetached(passed, linger) })
+		}
+	})
+}
+
 // watchDetached breaks a connection in which nothing has moved for the idle time. It ends a delivered one
-// whose client has sent nothing in order, some time after passed, which is closed when the server's FIN was
-// forwarded; nil: it does not.
-func (c *Connection) watchDetached(passed <-chan struct{}) {
+// whose client has sent nothing in order, some time (linger) after passed, which is closed when the server's
+// FIN was forwarded; nil: it does not.
+func (c *Connection) watchDetached(passed <-chan struct{}, linger time.Duration) {
 	idle := time.NewTicker(c.idleTime)
 	defer idle.Stop()
 	late := time.NewTimer(c.graceTime)
@@ -64,7 +84,7 @@ func (c *Connection) watchDetached(passed <-chan struct{}) {
 			return
 		case <-passed:
 			passed = nil
-			late.Reset(c.graceTime)
+			late.Reset(linger)
 		case <-late.C:
 			if c.bytes[Client].Load() == 0 && c.isDelivered() {
 				c.Sever()
@@ -131,7 +151,7 @@ func (c *Connection) fail(err error) {
 		}
 	}
 	if !c.armed { // and cannot be armed any more: see Arm
-		c.stopKeepAlive()
+		c.stopTimers()
 		c.complete()
 	}
 }

@@ -32,10 +32,3 @@ func (c *Connection) keepEndsAlive() {
 		}
 	}
 }
-
-// stopKeepAlive ends the wait for keepEndsAlive. The caller holds the lock.
-func (c *Connection) stopKeepAlive() {
-	if c.keepAlive != nil {
-		c.keepAlive.Stop()
-	}
-}

@@ -178,7 +178,7 @@ func again(t *testing.T, test string, wrap ...string) *exec.Cmd {
 
 func isChild() bool { return os.Getenv("RELAY_TEST_CHILD") != "" }
 
-// TestSpliceTraced counts system calls: data goes through splice(2), and none through write(2).
+// TestSpliceTraced counts system calls: data goes through splice(2), but for the first bytes.
 func TestSpliceTraced(t *testing.T) {
 	if isChild() {
 		_, client, srv := connected(t)
@@ -211,8 +211,8 @@ func TestSpliceTraced(t *testing.T) {
 			moved += n
 		}
 	}
-	if want := 2 * 2 << 20; moved != want { // into the pipe and out of it
-		t.Errorf("splice(2) moved %d bytes; want %d", moved, want)
+	if want := 2 * 2 << 20; moved > want || moved < want-2*firstBytes { // into the pipe and out of it
+		t.Errorf("splice(2) moved %d bytes; want %d, but for the first %d", moved, want, firstBytes)
 	}
 }
 
