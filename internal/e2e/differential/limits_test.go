@@ -54,7 +54,7 @@ func TestLimitsRows(t *testing.T) {
 }
 
 // excused takes the differences out that a pair's limits explain, and returns the limits that explain
-// nothing.
+// nothing although they must.
 func (f finding) excused(limits []script.Limit) (idle []string) {
 	for _, path := range paths {
 		used, named := false, false
@@ -67,7 +67,7 @@ func (f finding) excused(limits []script.Limit) (idle []string) {
 				used = used || d.Side == l.Side && strings.HasPrefix(d.Got, l.Text)
 			}
 			used = used || l.Hangs() && f.hangs(path)
-			if !used {
+			if !used && !l.May {
 				idle = append(idle, path+": "+l.String())
 			}
 		}

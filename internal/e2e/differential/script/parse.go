@@ -144,13 +144,15 @@ func mustParse(text string) (b Block) {
 }
 
 func parseLimit(text string) (l Limit, err error) {
-	fields := strings.SplitN(text, " ", 3)
+	row, rest, _ := strings.Cut(text, " ")
+	rest, l.May = strings.CutPrefix(rest, "may ")
+	fields := append([]string{row}, strings.SplitN(rest, " ", 2)...)
 	if len(fields) == 3 && (fields[1] == "kernel" || fields[1] == "relay") {
 		l.Paths = fields[1]
 		fields = append(fields[:1], strings.SplitN(fields[2], " ", 2)...)
 	}
 	if len(fields) < 3 || fields[1] != "C" && fields[1] != "S" {
-		return l, fmt.Errorf("limit %s: want ROW [kernel|relay] C|S TEXT", text)
+		return l, fmt.Errorf("limit %s: want ROW [may] [kernel|relay] C|S TEXT", text)
 	}
 	l.Row, l.Side, l.Text = fields[0], Side(fields[1][0]), fields[2]
 	return l, nil

@@ -8,7 +8,8 @@
 //
 //	# a comment
 //	limit ROW C got "504    the first thing that differs, and the row of docs/limits.md that says why;
-//	                        "limit ROW C hangs": the session hangs, at whatever end
+//	                        "limit ROW C hangs": the session hangs, at whatever end;
+//	                        "limit ROW may kernel ...": it differs at times, over the kernel path
 //	ipv6                    both ends have IPv6, and IPv4 without this line
 //	do pasv                 a fragment: what many pairs begin with (see fragments)
 //	do say NOOP => 200 ok   a command and its reply
@@ -89,6 +90,7 @@ type Step struct {
 // Limit says that a pair differs through the gateway, and why that stays so.
 type Limit struct {
 	Row   string // of the table in docs/limits.md
+	May   bool   // it is a matter of time: the pair need not differ
 	Paths string // "kernel", "relay"; "" for both
 	Side  Side
 	Text  string // what the first thing that differs begins with, at this end
@@ -167,8 +169,12 @@ func (p Pair) String() string {
 
 // String writes a limit as Parse reads it.
 func (l Limit) String() string {
-	if l.Paths != "" {
-		return fmt.Sprintf("limit %s %s %c %s", l.Row, l.Paths, l.Side, l.Text)
+	when := ""
+	if l.May {
+		when = "may "
 	}
-	return fmt.Sprintf("limit %s %c %s", l.Row, l.Side, l.Text)
+	if l.Paths != "" {
+		when += l.Paths + " "
+	}
+	return fmt.Sprintf("limit %s %s%c %s", l.Row, when, l.Side, l.Text)
 }

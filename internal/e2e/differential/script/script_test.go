@@ -46,6 +46,24 @@ C dial
 	}
 }
 
+// Limits are written as they are read.
+func TestParseLimits(t *testing.T) {
+	for text, want := range map[string]Limit{
+		"limit row C hangs":                 {Row: "row", Side: Client, Text: "hangs"},
+		"limit row may S no line":           {Row: "row", May: true, Side: Server, Text: "no line"},
+		"limit row may kernel S may not":    {Row: "row", May: true, Paths: "kernel", Side: Server, Text: "may not"},
+		"limit may relay S kernel and more": {Row: "may", Paths: "relay", Side: Server, Text: "kernel and more"},
+	} {
+		p, err := Parse("name", text+"\n\nC send NOOP\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.Limits[0]; got != want || got.String() != text {
+			t.Errorf("%s: got %+v, %q; want %+v", text, got, got, want)
+		}
+	}
+}
+
 func TestParseFragments(t *testing.T) {
 	p, err := Parse("name", "do say NOOP => 200 ok\ndo quit\n")
 	if err != nil {
@@ -76,8 +94,8 @@ func TestParseFaults(t *testing.T) {
 		`C send a\`:                `a backslash at the end`,
 		"do what":                  `no fragment "what"`,
 		"do say NOOP":              `want COMMAND => REPLY`,
-		"limit row":                `want ROW [kernel|relay] C|S TEXT`,
-		"limit row direct C got a": `want ROW [kernel|relay] C|S TEXT`,
+		"limit row":                `want ROW [may] [kernel|relay] C|S TEXT`,
+		"limit row direct C got a": `want ROW [may] [kernel|relay] C|S TEXT`,
 	} {
 		if _, err := Parse("name", text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got error %v; want %q in it", text, err, want)
