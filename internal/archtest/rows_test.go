@@ -106,8 +106,9 @@ var rows = []row{
 		testing: []string{"dataplane/relaytest"}},
 	{pkg: "dataplane/kernelpath", imports: []string{"core/forward", "core/pinhole", "dataplane/port"}},
 	{pkg: "dataplane/leg",
+		imports: []string{"dataplane/socket"},
 		shares:  []string{"golang.org/x/sys"},
-		testing: []string{"try/testca", "dataplane/relaytest"}},
+		testing: []string{"core/pinhole", "try/testca", "dataplane/relaytest"}},
 	{pkg: "dataplane/relay",
 		imports: []string{
 			"core/forward", "core/pinhole", "dataplane", "dataplane/socket", "dataplane/port",
@@ -116,7 +117,9 @@ var rows = []row{
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"try/testca", "dataplane/relaytest", "try/lab/labtest"}},
 	{pkg: "dataplane/passthrough",
-		imports: []string{"core/forward", "core/pinhole", "dataplane/port", "dataplane/relay"},
+		imports: []string{
+			"core/forward", "core/pinhole", "dataplane/socket", "dataplane/port", "dataplane/relay",
+		},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"dataplane/relaytest"}},
 	{pkg: "dataplane/path",

@@ -11,8 +11,8 @@ import (
 // (tcp_wmem in tcp(7)). Small files need no check of it, and no pipe.
 const firstBytes = 8 << 10
 
-// clearConnection is a connection with both ends in clear: splice(2) copies the data, but for its first bytes,
-// and an end's FIN ends its data. Each direction has these states:
+// clearConnection is a connection with both ends in clear: splice(2) copies the data, but for its first
+// bytes, and an end's FIN ends its data. Each direction has these states:
 //
 //	waiting --data--> splicing --no more at once--> waiting
 //	waiting --FIN--> ended, and the other end gets a FIN

@@ -49,10 +49,12 @@ C dial
 // Limits are written as they are read.
 func TestParseLimits(t *testing.T) {
 	for text, want := range map[string]Limit{
-		"limit row C hangs":                 {Row: "row", Side: Client, Text: "hangs"},
-		"limit row may S no line":           {Row: "row", May: true, Side: Server, Text: "no line"},
-		"limit row may kernel S may not":    {Row: "row", May: true, Paths: "kernel", Side: Server, Text: "may not"},
-		"limit may relay S kernel and more": {Row: "may", Paths: "relay", Side: Server, Text: "kernel and more"},
+		"limit row C hangs":       {Row: "row", Side: Client, Text: "hangs"},
+		"limit row may S no line": {Row: "row", May: true, Side: Server, Text: "no line"},
+		"limit row may kernel S may not": {Row: "row", May: true, Paths: "kernel", Side: Server,
+			Text: "may not"},
+		"limit may relay S kernel and more": {Row: "may", Paths: "relay", Side: Server,
+			Text: "kernel and more"},
 	} {
 		p, err := Parse("name", text+"\n\nC send NOOP\n")
 		if err != nil {
