@@ -13,14 +13,25 @@ import (
 // pipe is what splice(2) moves data through: it has no way from one socket to another.
 type pipe struct{ in, out int }
 
-// pipes are empty, and in use only while data is moved.
-var pipes sync.Pool
+// pipes are empty, and in use only while data is moved. In place of a new one it may give an error.
+var pipes = sync.Pool{New: func() any {
+	p, err := newPipe()
+	if err != nil {
+		return err
+	}
+	return p
+}}
 
 // borrowPipe returns an empty pipe.
 func borrowPipe() (*pipe, error) {
-	if p, ok := pipes.Get().(*pipe); ok {
-		return p, nil
+	got := pipes.Get()
+	if err, failed := got.(error); failed {
+		return nil, err
 	}
+	return got.(*pipe), nil
+}
+
+func newPipe() (*pipe, error) {
 	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return nil, os.NewSyscallError("pipe2", err)
