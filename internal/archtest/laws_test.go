@@ -49,6 +49,7 @@ var laws = []law{
 		"peers.Content": "three MiB are drawn once, for the first test that needs them",
 		"leg.buffers": "buffers are lent and come back; a path lives for one transfer and cannot keep " +
 			"them",
+		"leg.pipes": "as the buffers: a pipe is lent while data is moved",
 		"lab.prepareOnce": "two tests of one process may make their labs at once; the namespaces that it " +
 			"furnishes are the process's",
 	}},
