@@ -19,8 +19,8 @@ import (
 	"ftpgate/internal/try/testca"
 )
 
-// runTimeout ends a run that hangs. A run takes ten seconds, and on a busy machine many times that.
-const runTimeout = 5 * time.Minute
+// runTimeout ends a run that hangs. A run takes ten seconds, and on an emulated processor many minutes.
+const runTimeout = 30 * time.Minute
 
 // Options are the arguments with which this program starts itself.
 type Options struct {
