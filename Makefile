@@ -3,7 +3,7 @@
 # CI=true a skip is a failure).
 
 .PHONY: build extras install install-systemd install-openrc uninstall packages release \
-	test test-packages race lint peers fuzz soak bench
+	test test-packages test-kernels race lint peers fuzz soak bench
 
 # The program, and in build/ what is installed beside it.
 build:
@@ -129,6 +129,12 @@ test-packages: build
 	go -C release tool -modfile=../go.mod staticcheck ./...
 	go -C release mod tidy -diff
 	go -C release test -vet=off -count=1 -timeout 60m ./...
+
+# Other kernels, in emulated machines: those that scripts/test-kernels lists, or KERNELS. It downloads them, and
+# takes minutes for each.
+test-kernels: peers
+	./scripts/test-peers kernels
+	./scripts/test-kernels $(KERNELS)
 
 # Each fuzz target for FUZZTIME.
 FUZZTIME ?= 30s

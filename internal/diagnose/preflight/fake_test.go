@@ -35,7 +35,8 @@ func fakeHost() host {
 			}
 			return modules
 		},
-		readDetails: func(*facts.Facts, []forward.Resolved) {},
+		kernelRelease: func() string { return "6.1.0-50-amd64" },
+		readDetails:   func(*facts.Facts, []forward.Resolved) {},
 		findModules: func(names ...string) (found []system.Module) {
 			for _, name := range names {
 				found = append(found, system.Module{Name: name, State: system.ModulePresent})

@@ -55,6 +55,7 @@ type host struct {
 	mayAdminister func() (bool, error) // this process has CAP_NET_ADMIN
 	loadModules   func(ctx context.Context, names ...string) []system.Module
 	findModules   func(names ...string) []system.Module
+	kernelRelease func() string // as in uname -r
 	readDetails   func(*facts.Facts, []forward.Resolved)
 }
 
@@ -62,7 +63,8 @@ type host struct {
 func linux() host {
 	return host{Source: facts.Linux(), claim: system.ClaimName, mayAdminister: system.CanAdministerNetwork,
 		loadModules: system.LoadModules, findModules: system.FindModules,
-		readDetails: (*facts.Facts).ReadDetails}
+		kernelRelease: system.KernelRelease,
+		readDetails:   (*facts.Facts).ReadDetails}
 }
 
 // tableReader reads and compares the nftables ruleset; facts.Tables is one.
@@ -219,9 +221,24 @@ func (p *Prober) probeTables(ctx context.Context, found *facts.Facts,
 			Remedy: "run it in the host's user namespace, or in a network namespace of its own",
 		})
 	case finding.Worst(findings) != finding.Fault: // else the missing helper explains it
-		findings = append(findings, noNftables(err))
+		findings = append(findings, tableRefused(p.host.kernelRelease(), err))
 	}
 	return findings
+}
+
+// tableRefused says why the kernel refuses a table. Linux 5.9 is the oldest that has all that a table needs: it
+// rejects packets at prerouting.
+func tableRefused(kernelRelease string, err error) finding.Finding {
+	var major, minor int
+	_, errScan := fmt.Sscanf(kernelRelease, "%d.%d", &major, &minor)
+	if errScan != nil || major > 5 || major == 5 && minor >= 9 {
+		return noNftables(err)
+	}
+	return finding.Finding{
+		Text: fmt.Sprintf("the kernel, Linux %s, refuses the table that the forwards need: %v",
+			kernelRelease, err),
+		Remedy: "use Linux 5.9 or newer",
+	}
 }
 
 // tryTable makes the kernel check the forwards' table without installing it.

@@ -59,6 +59,20 @@ func TestProbe(t *testing.T) {
 			""},
 		{"unreadable", func(_ *Prober, f *fakeTables) { f.err = errBroken }, nftables, ""},
 		{"refused", func(_ *Prober, f *fakeTables) { f.refuses = errBroken }, nftables, ""},
+		{"refused by Linux 5.4", func(p *Prober, f *fakeTables) {
+			f.refuses = errBroken
+			p.host.kernelRelease = func() string { return "5.4.0-216-generic" }
+		}, "the kernel, Linux 5.4.0-216-generic, refuses the table that the forwards need: it is broken: " +
+			"use Linux 5.9 or newer", ""},
+		{"refused by Linux 4.19", func(p *Prober, f *fakeTables) {
+			f.refuses = errBroken
+			p.host.kernelRelease = func() string { return "4.19.0-27-amd64" }
+		}, "the kernel, Linux 4.19.0-27-amd64, refuses the table that the forwards need: it is broken: " +
+			"use Linux 5.9 or newer", ""},
+		{"refused by a kernel without a number", func(p *Prober, f *fakeTables) {
+			f.refuses = errBroken
+			p.host.kernelRelease = func() string { return "" }
+		}, nftables, ""},
 		{"not permitted", func(_ *Prober, f *fakeTables) { f.refuses = fmt.Errorf("nft: %w", unix.EPERM) },
 			"the kernel does not let this process change nftables, though it has CAP_NET_ADMIN: " +
 				"run it in the host's user namespace, or in a network namespace of its own", ""},

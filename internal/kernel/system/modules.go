@@ -41,7 +41,7 @@ type Module struct {
 // It runs modprobe(8), so ctx should have a deadline. It does not trust modprobe but looks into the kernel:
 // on hardened hosts "install NAME /bin/true" makes modprobe report success without loading the module.
 func LoadModules(ctx context.Context, names ...string) []Module {
-	h := host{root: os.DirFS("/"), release: release(), modprobe: modprobe}
+	h := host{root: os.DirFS("/"), release: KernelRelease(), modprobe: modprobe}
 	modules := make([]Module, len(names))
 	for i, name := range names {
 		modules[i] = h.load(ctx, name)
@@ -224,8 +224,8 @@ func findModprobe() (string, error) {
 	return "", errNoModprobe
 }
 
-// release returns the release of the running kernel, or "" if it is unknown.
-func release() string {
+// KernelRelease returns the release of the running kernel, as in uname -r; empty: it is unknown.
+func KernelRelease() string {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
 		return ""

@@ -10,7 +10,7 @@ import (
 
 // FindModules reports which of the modules the kernel has, and which it could load. It loads none.
 func FindModules(names ...string) []Module {
-	h := host{root: os.DirFS("/"), release: release()}
+	h := host{root: os.DirFS("/"), release: KernelRelease()}
 	return h.find(names)
 }
 
