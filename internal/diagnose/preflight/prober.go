@@ -226,8 +226,8 @@ func (p *Prober) probeTables(ctx context.Context, found *facts.Facts,
 	return findings
 }
 
-// tableRefused says why the kernel refuses a table. Linux 5.9 is the oldest that has all that a table needs: it
-// rejects packets at prerouting.
+// tableRefused says why the kernel refuses a table. Linux 5.9 is the oldest that has all that a table needs:
+// it rejects packets at prerouting.
 func tableRefused(kernelRelease string, err error) finding.Finding {
 	var major, minor int
 	_, errScan := fmt.Sscanf(kernelRelease, "%d.%d", &major, &minor)

@@ -59,20 +59,6 @@ func TestProbe(t *testing.T) {
 			""},
 		{"unreadable", func(_ *Prober, f *fakeTables) { f.err = errBroken }, nftables, ""},
 		{"refused", func(_ *Prober, f *fakeTables) { f.refuses = errBroken }, nftables, ""},
-		{"refused by Linux 5.4", func(p *Prober, f *fakeTables) {
-			f.refuses = errBroken
-			p.host.kernelRelease = func() string { return "5.4.0-216-generic" }
-		}, "the kernel, Linux 5.4.0-216-generic, refuses the table that the forwards need: it is broken: " +
-			"use Linux 5.9 or newer", ""},
-		{"refused by Linux 4.19", func(p *Prober, f *fakeTables) {
-			f.refuses = errBroken
-			p.host.kernelRelease = func() string { return "4.19.0-27-amd64" }
-		}, "the kernel, Linux 4.19.0-27-amd64, refuses the table that the forwards need: it is broken: " +
-			"use Linux 5.9 or newer", ""},
-		{"refused by a kernel without a number", func(p *Prober, f *fakeTables) {
-			f.refuses = errBroken
-			p.host.kernelRelease = func() string { return "" }
-		}, nftables, ""},
 		{"not permitted", func(_ *Prober, f *fakeTables) { f.refuses = fmt.Errorf("nft: %w", unix.EPERM) },
 			"the kernel does not let this process change nftables, though it has CAP_NET_ADMIN: " +
 				"run it in the host's user namespace, or in a network namespace of its own", ""},
@@ -102,6 +88,27 @@ func TestProbe(t *testing.T) {
 			tt.change(p, f)
 			wantFindings(t, p.Probe(t.Context(), []forward.Resolved{either()}))
 		})
+	}
+}
+
+// A kernel that is too old is the reason why it refuses a table.
+func TestProbeOldKernel(t *testing.T) {
+	const old = "the kernel, Linux %s, refuses the table that the forwards need: it is broken: " +
+		"use Linux 5.9 or newer"
+	const nftables = "the kernel's nftables cannot be used: it is broken: " +
+		"use a kernel with CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET (modprobe nf_tables)"
+	for release, want := range map[string]string{
+		"4.19.0-27-amd64":  fmt.Sprintf(old, "4.19.0-27-amd64"),
+		"5.4.0-42-generic": fmt.Sprintf(old, "5.4.0-42-generic"),
+		"5.9.0":            nftables,
+		"5.10.0-32-amd64":  nftables,
+		"6.1.0-50-amd64":   nftables,
+		"":                 nftables,
+	} {
+		p, f := testProber()
+		f.refuses = errBroken
+		p.host.kernelRelease = func() string { return release }
+		wantFindings(t, p.Probe(t.Context(), []forward.Resolved{tracked()}), want)
 	}
 }
 
