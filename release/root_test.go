@@ -50,9 +50,23 @@ func newRoot(t *testing.T) root {
 		t.Fatalf("%s: %v\n%s", cmd, err, out)
 	}
 	r := root{T: t, dir: dir}
+	r.patient()
 	r.boot()
 	r.run(networks)
 	return r
+}
+
+// patient gives services, which have 90 seconds, as long as they need on a busy machine.
+func (r root) patient() {
+	r.Helper()
+	dir := filepath.Join(r.dir, "etc/systemd/system.conf.d")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		r.Fatal(err)
+	}
+	text := "[Manager]\nDefaultTimeoutStartSec=15min\nDefaultTimeoutStopSec=15min\n"
+	if err := os.WriteFile(filepath.Join(dir, "patient.conf"), []byte(text), 0o644); err != nil {
+		r.Fatal(err)
+	}
 }
 
 // networks makes the hosts around the gateway, and starts the FTP server on its own.

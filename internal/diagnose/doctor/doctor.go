@@ -31,6 +31,7 @@ const (
 	CodeNameMany   = "name_several_addresses"
 	CodeNameIPv6   = "name_only_ipv6"
 	CodeTables     = "kernel_tables" // why nftables cannot be read
+	CodeKernel     = "kernel_release"
 	CodeRights     = "capabilities"
 	CodeLowPort    = "low_port"
 	CodeModules    = "kernel_modules"
@@ -66,6 +67,7 @@ const (
 func Examine(facts facts.Facts, forwards []forward.Resolved) []finding.Finding {
 	x := examination{facts: facts, forwards: forwards}
 	x.addFindings()
+	x.kernel()
 	x.capabilities()
 	x.modules()
 	x.openFiles()

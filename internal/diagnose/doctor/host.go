@@ -12,6 +12,17 @@ import (
 	"ftpgate/internal/kernel/system"
 )
 
+// kernel checks what an old kernel cannot do. That it refuses a table is preflight's finding.
+func (x *examination) kernel() {
+	if !system.KernelBefore(x.facts.Kernel, 5, 12) || !x.any(forward.Forward.MayUseKernel) {
+		return
+	}
+	x.add(CodeKernel, finding.Info, fmt.Sprintf("the kernel is Linux %s: when another program removes "+
+		"ftpgate's table "+
+		"(nft flush ruleset), transfers that the kernel carries break", x.facts.Kernel),
+		"use Linux 5.12 or newer, or a firewall that replaces only its own tables")
+}
+
 // capabilities checks whether this process may use the kernel's data path.
 func (x *examination) capabilities() {
 	r := x.facts.Rights

@@ -41,6 +41,27 @@ func TestCapabilities(t *testing.T) {
 	})
 }
 
+func TestKernel(t *testing.T) {
+	release := func(name string) func(*Facts, *forward.Resolved) {
+		return func(f *Facts, _ *forward.Resolved) { f.Kernel = name }
+	}
+	for _, tracking := range []forward.Tracking{forward.TrackingProxy, kernel, none} {
+		run(t, []provoked{{"old", tracking, release("5.10.0-32-amd64"), CodeKernel, finding.Info,
+			"the kernel is Linux 5.10.0-32-amd64: when another program removes ftpgate's table",
+			"Linux 5.12"}})
+	}
+	for _, silent := range []func(*Facts, *forward.Resolved){release("5.12.0"),
+		both(release("5.10.0"), relayed)} {
+		f, r := sound(), testForward(forward.TrackingProxy)
+		silent(&f, &r)
+		for _, got := range Examine(f, []forward.Resolved{r}) {
+			if got.Code == CodeKernel {
+				t.Errorf("Linux %s, data %v: got %+v; want nothing", f.Kernel, r.Data, got)
+			}
+		}
+	}
+}
+
 func TestModules(t *testing.T) {
 	run(t, []provoked{
 		{"no nf_tables", 0, module(system.Module{Name: "nf_tables", State: system.ModuleMissing}),

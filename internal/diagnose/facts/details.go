@@ -22,6 +22,7 @@ func (f *Facts) ReadDetails(forwards []forward.Resolved) {
 	values, unread := system.Sysctls(sysctls(f.Links)...)
 	f.Sysctls, f.Unread = values, append(f.Unread, unread...)
 	f.expectations(forwards)
+	f.Kernel = system.KernelRelease()
 	f.Modules = system.FindModules(Modules()...)
 	f.foreign()
 }

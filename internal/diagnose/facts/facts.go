@@ -39,6 +39,7 @@ type Facts struct {
 	TLS      []finding.Finding // of tlskeys.Keys.Load, with their keys
 	Expiries []tlskeys.Expiry
 
+	Kernel       string         // its release, as in uname -r; empty: unknown
 	Rights       *system.Rights // of the running ftpgate, else of this process; nil: not read
 	Modules      []system.Module
 	Sysctls      map[string]string // by name (Sysctls); one that the kernel does not have is missing

@@ -229,9 +229,7 @@ func (p *Prober) probeTables(ctx context.Context, found *facts.Facts,
 // tableRefused says why the kernel refuses a table. Linux 5.9 is the oldest that has all that a table needs:
 // it rejects packets at prerouting.
 func tableRefused(kernelRelease string, err error) finding.Finding {
-	var major, minor int
-	_, errScan := fmt.Sscanf(kernelRelease, "%d.%d", &major, &minor)
-	if errScan != nil || major > 5 || major == 5 && minor >= 9 {
+	if !system.KernelBefore(kernelRelease, 5, 9) {
 		return noNftables(err)
 	}
 	return finding.Finding{

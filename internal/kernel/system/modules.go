@@ -233,6 +233,13 @@ func KernelRelease() string {
 	return unix.ByteSliceToString(u.Release[:])
 }
 
+// KernelBefore reports whether a kernel's release is older than major.minor. A release without a number is not.
+func KernelBefore(release string, major, minor int) bool {
+	var is, part int
+	_, err := fmt.Sscanf(release, "%d.%d", &is, &part)
+	return err == nil && (is < major || is == major && part < minor)
+}
+
 // isModuleName reports whether name is a module's name, and not a path or an option.
 func isModuleName(name string) bool {
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"

@@ -200,3 +200,14 @@ func TestLoadModules(t *testing.T) {
 		}
 	}
 }
+
+func TestKernelBefore(t *testing.T) {
+	for release, want := range map[string]bool{
+		"4.19.0-27-amd64": true, "5.9.16": true, "5.11.0-49-generic": true, "5.12.0": false,
+		"5.15.0-91-generic": false, "6.1.0-50-amd64": false, "": false, "unknown": false,
+	} {
+		if got := KernelBefore(release, 5, 12); got != want {
+			t.Errorf("%q is before 5.12: got %v; want %v", release, got, want)
+		}
+	}
+}
