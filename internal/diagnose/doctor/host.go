@@ -18,8 +18,7 @@ func (x *examination) kernel() {
 		return
 	}
 	x.add(CodeKernel, finding.Info, fmt.Sprintf("the kernel is Linux %s: when another program removes "+
-		"ftpgate's table "+
-		"(nft flush ruleset), transfers that the kernel carries break", x.facts.Kernel),
+		"ftpgate's table (nft flush ruleset), transfers that the kernel carries break", x.facts.Kernel),
 		"use Linux 5.12 or newer, or a firewall that replaces only its own tables")
 }
 
