@@ -23,8 +23,8 @@ var shells = []shell{
 	{name: "fish", command: "fish"},
 }
 
-// answerTime is how long a shell may take for all that is typed before a test gives it up: seconds, and minutes
-// on a busy machine.
+// answerTime is how long a shell may take for all that is typed before a test gives it up: seconds, and
+// minutes on a busy machine.
 const answerTime = 15 * time.Minute
 
 // completes types in a shell, at a terminal, and wants the Tab key to offer the values of the system.

@@ -294,8 +294,8 @@ var rows = []row{
 	{pkg: "e2e/interop", testing: []string{"try/lab", "try/lab/labtest", "e2e/harness", "e2e/peers"}},
 	{pkg: "e2e/kernel",
 		testing: []string{
-			"try/lab", "try/lab/labtest", "e2e/harness", "e2e/peers", "github.com/jlaffaye/ftp",
-			"golang.org/x/sys",
+			"kernel/system", "try/lab", "try/lab/labtest", "e2e/harness", "e2e/peers",
+			"github.com/jlaffaye/ftp", "golang.org/x/sys",
 		}},
 	{pkg: "e2e/observe",
 		testing: []string{

@@ -77,7 +77,7 @@ func TestRepair(t *testing.T) {
 	admin.Interrupt()
 }
 
-// wantRepair has another program harm the table while a transfer of each forward runs. keepsNAT: they continue.
+// wantRepair has another program harm the table while a transfer of each forward runs. keepsNAT: they go on.
 func wantRepair(t *testing.T, forwards map[*harness.Testbed]netip.Addr, keepsNAT bool, harm func()) {
 	t.Helper()
 	var transfers []harness.Transfer

@@ -233,7 +233,7 @@ func KernelRelease() string {
 	return unix.ByteSliceToString(u.Release[:])
 }
 
-// KernelBefore reports whether a kernel's release is older than major.minor. A release without a number is not.
+// KernelBefore reports whether a kernel's release is older than major.minor. One without a number is not.
 func KernelBefore(release string, major, minor int) bool {
 	var is, part int
 	_, err := fmt.Sscanf(release, "%d.%d", &is, &part)
