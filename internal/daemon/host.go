@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -8,8 +9,23 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/finding"
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/diagnose/doctor"
+	"ftpgate/internal/diagnose/preflight"
 	"ftpgate/internal/kernel/system"
 )
+
+// examine makes the findings of "ftpgate doctor" about the host, without a try of the servers. Any goroutine may
+// call it; it waits for names.
+func (r *instance) examine(ctx context.Context) []finding.Finding {
+	published := r.gateway.Forwards()
+	forwards := make([]forward.Forward, len(published))
+	for i, f := range published {
+		forwards[i] = f.Forward
+	}
+	e := preflight.Examine(ctx, r.Table, forwards)
+	return doctor.Examine(e.Facts, e.Forwards)
+}
 
 // confine drops the capabilities that serving does not need.
 func (d *Daemon) confine() {

@@ -101,7 +101,7 @@ func (d *Daemon) newInstance() *instance {
 		Gateway: r.gateway, SessionLog: r.sessionLog, Expiries: r.keys.Expiries,
 		RequestReload: r.requestReload,
 		Repairs:       r.repairer.State, Health: r.health.State, FilterRemedy: r.prober.FilterRemedy,
-		Keeper: r.bans,
+		Keeper: r.bans, Examiner: status.NewExaminer(r.examine),
 	}
 	r.prober.Ours = r.listeners.ListensAt
 	r.gateway.OnChange = r.listeners.Update

@@ -16,6 +16,7 @@ import (
 // accessCheck refuses clients that may not use the API, and requests that no honest client sends.
 type accessCheck struct {
 	endpoint *endpoint
+	open     map[string]bool // the paths of the page, which need no token
 	origin   http.CrossOriginProtection
 	next     http.Handler
 	log      *slog.Logger
@@ -34,17 +35,23 @@ func (a *accessCheck) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeError(w, refusal)
 		return
 	}
-	letIn(r.Context())
+	if a.authorized(r) {
+		letIn(r.Context())
+	}
 	a.next.ServeHTTP(w, r)
 }
 
 func (a *accessCheck) check(w http.ResponseWriter, r *http.Request) *Error {
 	switch {
+	// A foreign web page whose name now resolves to this host (DNS rebinding).
 	case a.endpoint.loopback && !isLoopback(r.Host):
-		// A foreign web page whose name now resolves to this host (DNS rebinding).
 		return &Error{Text: "the Host header is not a loopback address",
 			Remedy: "ask http://127.0.0.1 or http://localhost", status: http.StatusForbidden}
-	case a.endpoint.token != nil && !a.endpoint.token.matches(r.Header.Get("Authorization")):
+	case a.endpoint.socket && isPublicName(r.Host): // through ssh -L, for example
+		return &Error{Text: "the Host header is a public name",
+			Remedy: "ask http://localhost; behind a proxy, let it send Host: localhost",
+			status: http.StatusForbidden}
+	case !a.authorized(r) && !a.ofPage(r):
 		w.Header().Set("WWW-Authenticate", `Bearer realm="ftpgate"`)
 		return &Error{Text: "no token, or a wrong one", Remedy: "send the header Authorization: Bearer TOKEN",
 			status: http.StatusUnauthorized}
@@ -62,6 +69,26 @@ func (a *accessCheck) check(w http.ResponseWriter, r *http.Request) *Error {
 		return noPath()
 	}
 	return nil
+}
+
+// authorized reports whether a request has the token that its endpoint requires.
+func (a *accessCheck) authorized(r *http.Request) bool {
+	return a.endpoint.token == nil || a.endpoint.token.matches(r.Header.Get("Authorization"))
+}
+
+// ofPage reports whether a request reads a file of the page.
+func (a *accessCheck) ofPage(r *http.Request) bool {
+	return a.open[r.URL.Path] && (r.Method == http.MethodGet || r.Method == http.MethodHead)
+}
+
+// isPublicName reports whether a Host may be the name of a foreign web page: a name with a dot. Clients of
+// sockets send names like "localhost", or the socket's path with percent signs.
+func isPublicName(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	_, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err != nil && strings.Contains(host, ".") && !strings.Contains(host, "%")
 }
 
 // isLoopback reports whether every resolver resolves a Host, with or without a port, to this host.

@@ -28,6 +28,9 @@ type Source interface {
 	// Kill ends a session. The error is ErrNoSession if there is none, and ErrNotNow if it cannot be ended,
 	// for example because it has ended.
 	Kill(id string) error
+	// Doctor returns what ftpgate doctor finds on this host. The error says that the host was not examined
+	// in time.
+	Doctor(ctx context.Context) (Findings, error)
 	// Bans returns who is banned.
 	Bans() Bans
 	// Ban bans addresses, or changes their ban. The error wraps ban.ErrUnfit or ban.ErrTooMany, or is the

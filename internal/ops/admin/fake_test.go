@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"ftpgate/internal/core/ban"
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/observe/sessions"
 )
 
@@ -69,6 +70,15 @@ func (f *fake) Reload(ctx context.Context) error {
 		return f.reload(ctx)
 	}
 	return nil
+}
+
+func (f *fake) Doctor(context.Context) (Findings, error) {
+	return Findings{At: began, Findings: []finding.Finding{
+		{Code: "capabilities", Severity: finding.OK, Text: "ftpgate may change the network"},
+		{Code: "input_refused", Severity: finding.Warning, Forward: "archive",
+			Text:   "chain INPUT of table ip filter refuses port 2121",
+			Remedy: "iptables -I INPUT -p tcp --dport 2121 -j ACCEPT"},
+	}}, nil
 }
 
 func (f *fake) Bans() Bans { return fixedBans() }

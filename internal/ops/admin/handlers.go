@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"ftpgate/internal/ops/page"
 )
 
 // The paths of the API, version 1.
@@ -19,6 +21,7 @@ const (
 	sessionsPath = "/v1/sessions"
 	sessionPath  = sessionsPath + "/{id}"
 	bansPath     = "/v1/bans"
+	doctorPath   = "/v1/doctor"
 	reloadPath   = "/v1/reload"
 	healthPath   = "/v1/healthz"
 	metricsPath  = "/metrics"
@@ -54,6 +57,7 @@ func (h *handlers) paths(metrics http.Handler) map[string]methods {
 		sessionsPath: {http.MethodGet: h.sessions},
 		sessionPath:  {http.MethodGet: h.explain, http.MethodDelete: h.kill},
 		bansPath:     {http.MethodGet: h.bans, http.MethodPost: h.ban, http.MethodDelete: h.unban},
+		doctorPath:   {http.MethodGet: h.doctor},
 		reloadPath:   {http.MethodPost: h.reload},
 		healthPath:   {http.MethodGet: h.health},
 	}
@@ -63,8 +67,16 @@ func (h *handlers) paths(metrics http.Handler) map[string]methods {
 	return paths
 }
 
-func (h *handlers) routes(metrics http.Handler) http.Handler {
+// routes has the paths of the API, and those of the page's files.
+func (h *handlers) routes(metrics http.Handler, files []page.File) http.Handler {
 	mux := http.NewServeMux()
+	for _, f := range files {
+		path := f.Path
+		if path == "/" {
+			path = "/{$}" // no other path
+		}
+		mux.Handle(path, methods{http.MethodGet: f.ServeHTTP})
+	}
 	for path, m := range h.paths(metrics) {
 		mux.Handle(path, m)
 	}
@@ -83,6 +95,16 @@ func (h *handlers) status(w http.ResponseWriter, _ *http.Request) {
 
 func (h *handlers) health(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]bool{"ok": true})
+}
+
+func (h *handlers) doctor(w http.ResponseWriter, r *http.Request) {
+	found, err := h.source.Doctor(r.Context())
+	if err != nil {
+		writeError(w, &Error{Text: err.Error(), status: http.StatusServiceUnavailable})
+		return
+	}
+	found.Findings = orEmpty(found.Findings)
+	writeJSON(w, http.StatusOK, found)
 }
 
 func (h *handlers) explain(w http.ResponseWriter, r *http.Request) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/ops/page"
 )
 
 // The limits of a connection: a slow client must not block others for longer.
@@ -51,6 +52,7 @@ type times struct{ read, write, slow time.Duration }
 type endpoint struct {
 	net.Listener
 	loopback bool       // of TCP: the Host of requests must be one, too
+	socket   bool       // the Host of requests must be no public name
 	token    *tokenHash // nil: none is required
 }
 
@@ -70,7 +72,7 @@ func Listen(o Options) (*Server, error) {
 			s.Close()
 			return nil, err
 		}
-		s.endpoints = append(s.endpoints, &endpoint{Listener: limit(l, connections)})
+		s.endpoints = append(s.endpoints, &endpoint{Listener: limit(l, connections), socket: true})
 	}
 	return s, nil
 }
@@ -140,8 +142,13 @@ func (s *Server) Serve(ctx context.Context, source Source, metrics http.Handler,
 }
 
 func (s *Server) serverOf(ctx context.Context, d *endpoint, h *handlers, metrics http.Handler) *http.Server {
+	files, open := page.Files(d.token != nil), map[string]bool{}
+	for _, f := range files {
+		open[f.Path] = true
+	}
 	return &http.Server{
-		Handler:        &accessCheck{endpoint: d, next: h.routes(metrics), log: s.log, slow: s.times.slow},
+		Handler: &accessCheck{endpoint: d, open: open, next: h.routes(metrics, files), log: s.log,
+			slow: s.times.slow},
 		BaseContext:    func(net.Listener) context.Context { return ctx },
 		ConnContext:    withPeer,
 		ReadTimeout:    s.times.read,

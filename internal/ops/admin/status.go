@@ -3,6 +3,8 @@ package admin
 import (
 	"net/netip"
 	"time"
+
+	"ftpgate/internal/core/finding"
 )
 
 // Status is the state of a daemon. Its names in JSON are part of the API.
@@ -75,6 +77,12 @@ type Reload struct {
 type Conntrack struct {
 	Count int64 `json:"count"`
 	Max   int64 `json:"max"`
+}
+
+// Findings is the result of an examination of the host.
+type Findings struct {
+	At       time.Time         `json:"at"`       // of the examination, which may be older than the request
+	Findings []finding.Finding `json:"findings"` // of the host first, then of each forward
 }
 
 // withoutNulls replaces nil lists by empty ones, which are [] in JSON and not null.

@@ -3,7 +3,7 @@
 //
 // It only reads. It passes changes (ending a session, a reload) on.
 //
-// Locks: Source.mu is a leaf. Nothing is called while it is held.
+// Locks: Source.mu and Examiner.mu are leaves. Nothing is called while one is held.
 package status
 
 import (
@@ -47,8 +47,8 @@ type Keeper interface {
 }
 
 // Source implements admin.Source. Set its exported fields before use. Its methods may be called from several
-// goroutines; none but Reload and
-// Explain waits.
+// goroutines; none but Reload,
+// Explain and Doctor waits.
 type Source struct {
 	Version       string
 	File          string // the configuration; empty: there is none
@@ -60,7 +60,8 @@ type Source struct {
 	RequestReload func(context.Context) error // reloads the configuration, and waits until it is in effect
 	Repairs       func() repair.State         // of the table; it must not wait for the kernel
 	Health        func(forward string) health.State
-	Keeper        Keeper // of the bans
+	Keeper        Keeper    // of the bans
+	Examiner      *Examiner // of the host
 	// FilterRemedy returns a remedy that names the filters that may refuse connections to a server; empty:
 	// none
 	FilterRemedy func(server string) string
@@ -128,6 +129,9 @@ func (s *Source) Kill(id string) error {
 	}
 	return nil
 }
+
+// Doctor returns the findings about the host.
+func (s *Source) Doctor(ctx context.Context) (admin.Findings, error) { return s.Examiner.Findings(ctx) }
 
 // Bans returns who is banned.
 func (s *Source) Bans() admin.Bans {
