@@ -125,7 +125,14 @@ func TestPage(t *testing.T) {
 // download runs curl, which retrieves a file slowly until the test ends.
 func download(t *testing.T, l *lab.Lab) {
 	t.Helper()
-	cmd := exec.Command("curl", "--silent", "--show-error", "--output", "/dev/null", "--limit-rate", "700k",
+	// Small buffers: a client that reads slowly gets the file slowly, instead of a burst.
+	for _, err := range []error{l.Client().WriteSysctl("net.ipv4.tcp_rmem", "4096 65536 131072"),
+		l.Server().WriteSysctl("net.ipv4.tcp_wmem", "4096 65536 131072")} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command("curl", "--silent", "--show-error", "--output", "/dev/null", "--limit-rate", "300k",
 		"ftp://demo:lab-only@"+harness.Gateway4+"/"+peers.LargeFile)
 	if err := l.Client().Start(cmd); err != nil {
 		t.Fatal(err)
@@ -175,7 +182,7 @@ func testKeyboard(t *testing.T, b *browser) {
 		t.Error("the first Tab: got no link to the sessions; want one")
 	}
 	b.tabTo("#search")
-	b.write("demo")
+	b.write("demo refused")
 	b.await("the search finds sessions", `document.querySelector("#sessions-count").innerText.includes("found of")`)
 	b.tabTo("#running tbody button")
 	// The sessions in clear: the newest is the one that asks for hostile names.

@@ -167,6 +167,7 @@ func TestDocumentComplete(t *testing.T) {
 	}
 	visit(reflect.TypeFor[Status]())
 	visit(reflect.TypeFor[sessions.Explained]())
+	visit(reflect.TypeFor[Findings]())
 	visit(reflect.TypeFor[Error]())
 	for _, word := range states {
 		if !strings.Contains(text, "`"+word+"`") {

@@ -9,7 +9,9 @@ import { bytes, clock, make, put } from './text.js';
 const byId = (id) => document.getElementById(id);
 
 export class Detail {
-	constructor(mayChange, act) {
+	// changed is called when another session is shown, or none.
+	constructor(mayChange, act, changed) {
+		this.changed = changed;
 		this.mayChange = mayChange;
 		this.act = act;
 		this.id = null; // of the session that is shown; null: none
@@ -46,6 +48,7 @@ export class Detail {
 		byId('detail').hidden = false;
 		document.body.dataset.detail = 'open';
 		byId('detail-head').focus();
+		this.changed();
 		await this.refresh().catch(() => {}); // the loop says so, too
 	}
 
@@ -56,6 +59,7 @@ export class Detail {
 		this.id = null;
 		byId('detail').hidden = true;
 		delete document.body.dataset.detail;
+		this.changed();
 		if (this.from?.isConnected) {
 			this.from.focus();
 		} else {

@@ -141,7 +141,7 @@ export class Bans {
 
 	show({ bans, denied }) {
 		this.table.update(bans.slice(0, mostRows));
-		byId('bans').hidden = bans.length === 0;
+		byId('bans').parentElement.hidden = bans.length === 0;
 		const hidden = bans.length - mostRows;
 		const texts = [bans.length === 0 ? 'Nobody is banned.' : hidden > 0 ? `${many(hidden, 'more ban')} not shown.` : ''];
 		if (denied > 0) {

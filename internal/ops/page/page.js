@@ -19,24 +19,32 @@ const plot = new Plot(byId('plot'), byId('plot-text'));
 const forwards = new Forwards();
 const findings = new Findings(ask);
 const bans = new Bans(mayChange, act);
-const detail = new Detail(mayChange, act);
-const sessions = new Sessions((id) => detail.show(id), () => askEnded());
+const detail = new Detail(mayChange, act, () => sessions.draw());
+const sessions = new Sessions((id) => detail.show(id), () => detail.id, () => askEnded());
 
 let paused = false;
 let process = ''; // which ftpgate answered last
 let silentSince = null; // when the first request without an answer was made
 let lastEnded = 0; // when the ended sessions were asked for
 let lastBans = 0;
+let silence = 0; // the timer that removes the last message
 let stopAsking = () => {}; // ends the wait of the loop
+
+// say shows a message for some seconds. A screen reader reads it aloud.
+function say(text) {
+	put(byId('said'), text);
+	clearTimeout(silence);
+	silence = setTimeout(() => put(byId('said'), ''), 15_000);
+}
 
 // act carries out a change, and says how it ended.
 async function act(what, path, method) {
 	try {
 		const answer = await ask(path, method);
-		put(byId('said'), what(answer));
+		say(what(answer));
 		lastEnded = lastBans = 0;
 	} catch (e) {
-		put(byId('said'), 'Not done: ' + e.message);
+		say('Not done: ' + e.message);
 	}
 	stopAsking();
 }
@@ -51,7 +59,7 @@ async function round() {
 	if (process !== '' && process !== instance) {
 		throughput.reset();
 		sessions.reset();
-		put(byId('said'), 'ftpgate has started again.');
+		say('ftpgate has started again.');
 	}
 	process = instance;
 	const rates = throughput.measure(status, running);
@@ -83,11 +91,12 @@ function showStatus(status, running, rates) {
 	const sum = (name) => status.forwards.reduce((n, f) => n + f[name], 0);
 	const rate = (n) => (n === null ? '–' : bytes(n) + '/s');
 	const tiles = [
-		['Sessions', running.length.toLocaleString('en'), `${sum('sessions_total').toLocaleString('en')} since the start`],
-		['To clients', rate(rates.down), bytes(throughput.down) + ' since the start'],
-		['To servers', rate(rates.up), bytes(throughput.up) + ' since the start'],
+		['Sessions', running.length.toLocaleString('en'), `${sum('sessions_total').toLocaleString('en')} in all`],
+		['To clients', rate(rates.down), bytes(throughput.down) + ' in all'],
+		['To servers', rate(rates.up), bytes(throughput.up) + ' in all'],
 		['Transfers', sum('transfers').toLocaleString('en'), `${sum('failed').toLocaleString('en')} failed`],
 	];
+	tiles.push(['Refused', sum('refused').toLocaleString('en'), `${status.bans.toLocaleString('en')} banned now`]);
 	if (status.conntrack) {
 		const { count, max } = status.conntrack;
 		tiles.push(['Conntrack', Math.ceil(100 * count / max) + ' %',

@@ -2,7 +2,13 @@
 
 import { bytes } from './text.js';
 
-const span = 5 * 60_000; // what it shows, in milliseconds
+// What it shows, in milliseconds, and the distance of the labels: more as more is known.
+const spans = [
+	{ span: 60_000, step: 15_000 },
+	{ span: 120_000, step: 30_000 },
+	{ span: 300_000, step: 60_000 },
+];
+const longest = spans.at(-1).span;
 const top = 8, bottom = 18, left = 62, right = 6; // margins
 
 export class Plot {
@@ -15,7 +21,7 @@ export class Plot {
 
 	add(sample) {
 		this.samples.push(sample);
-		while (this.samples[0].at < sample.at - span) {
+		while (this.samples[0].at < sample.at - longest) {
 			this.samples.shift();
 		}
 		this.draw();
@@ -30,6 +36,8 @@ export class Plot {
 		const peak = Math.max(...this.samples.map((s) => Math.max(s.down ?? 0, s.up ?? 0)));
 		const most = roundUp(peak);
 		const end = this.samples.at(-1).at;
+		const known = end - this.samples[0].at;
+		const { span, step } = spans.find((s) => known < s.span - 5000) ?? spans.at(-1);
 		const x = (at) => left + (width - left - right) * (1 - (end - at) / span);
 		const y = (rate) => height - bottom - (height - top - bottom) * (rate / most);
 		const parts = [];
@@ -37,10 +45,10 @@ export class Plot {
 			const at = y(share * most);
 			parts.push(line('grid', left, at, width - right, at), label(left - 8, at + 4, 'end', bytes(share * most) + '/s'));
 		}
-		for (const minutes of [5, 4, 3, 2, 1, 0]) {
-			const text = minutes === 0 ? 'now' : `−${minutes} min`;
-			const anchor = minutes === 5 ? 'start' : minutes === 0 ? 'end' : 'middle';
-			parts.push(label(x(end - minutes * 60_000), height - 3, anchor, text));
+		for (let ago = span; ago >= 0; ago -= step) {
+			const text = ago === 0 ? 'now' : step < 60_000 ? `−${ago / 1000} s` : `−${ago / 60_000} min`;
+			const anchor = ago === span ? 'start' : ago === 0 ? 'end' : 'middle';
+			parts.push(label(x(end - ago), height - 3, anchor, text));
 		}
 		for (const name of ['down', 'up']) {
 			for (const run of this.runs(name)) {
@@ -73,7 +81,7 @@ export class Plot {
 	describe(peak) {
 		const last = this.samples.at(-1);
 		const rate = (n) => (n === null ? 'unknown' : bytes(n) + ' a second');
-		this.title.textContent = `Throughput of the last 5 minutes. Now ${rate(last.down)} to clients, ` +
+		this.title.textContent = `Throughput of the last minutes. Now ${rate(last.down)} to clients, ` +
 			`${rate(last.up)} to servers; at most ${rate(peak)}.`;
 	}
 }

@@ -14,7 +14,7 @@ export function address(at) {
 
 // sound reports whether a verdict is no reason to look.
 export function sound(verdict) {
-	return verdict.code === 'fine' || verdict.code === 'waiting';
+	return ['fine', 'waiting', 'server_refused_command'].includes(verdict.code);
 }
 
 // doing says what a session does, and what is wrong with it.
@@ -24,7 +24,7 @@ function doing(s) {
 		const way = { download: '↓', upload: '↑' }[s.transfer.direction] ?? '↕';
 		parts.push(`${way} ${bytes(s.transfer.bytes)} ${s.transfer.file ?? s.transfer.command}`);
 	}
-	if (!sound(s.verdict)) {
+	if (s.verdict.code !== 'fine') {
 		parts.push(s.verdict.text);
 	}
 	return parts.join(' · ');
@@ -37,9 +37,11 @@ function haystack(s) {
 }
 
 export class Sessions {
-	// show shows one session, by its id; askEnded asks for those that have ended.
-	constructor(show, askEnded) {
+	// show shows one session, by its id; current returns the id of the one that is shown; askEnded asks for those
+	// that have ended.
+	constructor(show, current, askEnded) {
 		this.open = show;
+		this.current = current;
 		this.reset();
 		this.shown = step;
 		this.byEnded = false;
@@ -132,6 +134,11 @@ export class Sessions {
 			th.append(button);
 		}
 		put(button, s.id);
+		if (s.id === this.current()) {
+			button.setAttribute('aria-current', 'true');
+		} else {
+			button.removeAttribute('aria-current');
+		}
 	}
 
 	showRunning(all, throughput) {
