@@ -3,7 +3,7 @@
 # CI=true a skip is a failure).
 
 .PHONY: build extras install install-systemd install-openrc uninstall packages release \
-	test test-packages test-kernels race lint peers fuzz soak bench
+	test test-packages test-kernels test-page race lint peers fuzz soak bench
 
 # The program, and in build/ what is installed beside it.
 build:
@@ -135,6 +135,13 @@ test-packages: build
 test-kernels: peers
 	./scripts/test-peers kernels
 	./scripts/test-kernels $(KERNELS)
+
+# The page at the admin address, in a browser, which is downloaded. PAGE_PHOTOS is where pictures of it go.
+PAGE_PHOTOS ?= $(or $(TMPDIR),/tmp)/ftpgate-page
+test-page:
+	./scripts/test-peers page
+	mkdir -p $(PAGE_PHOTOS)
+	PAGE_PHOTOS='$(abspath $(PAGE_PHOTOS))' go test $(TESTFLAGS) -count=1 ./internal/e2e/page
 
 # Each fuzz target for FUZZTIME.
 FUZZTIME ?= 30s

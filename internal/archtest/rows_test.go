@@ -168,8 +168,11 @@ var rows = []row{
 		testing: []string{"try/testca"}},
 
 	// The admin socket, and systemd.
+	{pkg: "ops/page"},
 	{pkg: "ops/admin",
-		imports: []string{"core/forward", "core/ban", "kernel/system", "observe/sessions"},
+		imports: []string{
+			"core/finding", "core/forward", "core/ban", "kernel/system", "observe/sessions", "ops/page",
+		},
 		owns:    []string{"golang.org/x/net"},
 		testing: []string{"config"}},
 	{pkg: "ops/instances",
@@ -221,7 +224,7 @@ var rows = []row{
 			"observe/sessions", "observe/health", "observe/loglimit", "observe/metrics", "observe/monitor",
 			"observe/transferlog", "gateway", "gateway/bans", "gateway/ipforward", "gateway/repair",
 			"dataplane/path", "control/upstream", "control/proxy", "control/listeners", "control/tlskeys",
-			"ops/admin", "ops/status", "ops/systemd", "diagnose/preflight", "config",
+			"ops/admin", "ops/status", "ops/systemd", "diagnose/doctor", "diagnose/preflight", "config",
 		},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"control/ftptest"}},
@@ -301,6 +304,11 @@ var rows = []row{
 		testing: []string{
 			"try/lab", "try/lab/labtest", "e2e/harness", "e2e/peers", "github.com/jlaffaye/ftp",
 			"github.com/prometheus/client_golang", "golang.org/x/sys",
+		}},
+	{pkg: "e2e/page",
+		testing: []string{
+			"core/finding", "core/forward", "core/ban", "core/verdict", "observe/sessions", "ops/admin",
+			"try/lab", "try/lab/labtest", "e2e/harness", "e2e/peers",
 		}},
 	{pkg: "e2e/peers",
 		imports: []string{"try/lab", "try/lab/labtest", "e2e/harness"},

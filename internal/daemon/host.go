@@ -15,8 +15,8 @@ import (
 	"ftpgate/internal/kernel/system"
 )
 
-// examine makes the findings of "ftpgate doctor" about the host, without a try of the servers. Any goroutine may
-// call it; it waits for names.
+// examine makes the findings of "ftpgate doctor" about the host, without a try of the servers. Any goroutine
+// may call it; it waits for names.
 func (r *instance) examine(ctx context.Context) []finding.Finding {
 	published := r.gateway.Forwards()
 	forwards := make([]forward.Forward, len(published))

@@ -214,7 +214,8 @@ func (b *browser) eval(script string, value any) {
 		Result           struct{ Value json.RawMessage }
 		ExceptionDetails json.RawMessage
 	}
-	b.do("Runtime.evaluate", map[string]any{"expression": script, "returnByValue": true, "awaitPromise": true},
+	b.do("Runtime.evaluate", map[string]any{"expression": script, "returnByValue": true,
+		"awaitPromise": true},
 		&result)
 	if result.ExceptionDetails != nil {
 		b.t.Fatalf("%s: %s", script, result.ExceptionDetails)
@@ -324,7 +325,8 @@ func (b *browser) dark(on bool) {
 	b.t.Helper()
 	value := map[bool]string{true: "dark", false: "light"}[on]
 	b.do("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{
-		{"name": "prefers-color-scheme", "value": value}, {"name": "prefers-reduced-motion", "value": "reduce"}}}, nil)
+		{"name": "prefers-color-scheme", "value": value}, {"name": "prefers-reduced-motion",
+			"value": "reduce"}}}, nil)
 }
 
 // photo takes a picture of what is seen; whole: of the whole page.

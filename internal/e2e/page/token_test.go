@@ -41,14 +41,17 @@ const crowded = 5000
 func newCrowd() *crowd {
 	c := &crowd{began: time.Now().Add(-26 * time.Hour)}
 	for i := range crowded {
-		s := sessions.Session{ID: fmt.Sprintf("c-%d", i), Forward: fmt.Sprintf("archive %d", i%120), Tracking: "proxy",
-			Client:  netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 9, byte(i >> 8), byte(i)}), 40000),
-			Gateway: netip.MustParseAddrPort("192.168.5.2:2121"), Server: netip.MustParseAddrPort("203.0.113.21:21"),
-			User: fmt.Sprintf("user%d", i), Since: c.began.Add(time.Duration(i) * 15 * time.Second),
+		s := sessions.Session{ID: fmt.Sprintf("c-%d", i), Forward: fmt.Sprintf("archive %d", i%120),
+			Tracking: "proxy",
+			Client:   netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 9, byte(i >> 8), byte(i)}), 40000),
+			Gateway:  netip.MustParseAddrPort("192.168.5.2:2121"),
+			Server:   netip.MustParseAddrPort("203.0.113.21:21"),
+			User:     fmt.Sprintf("user%d", i), Since: c.began.Add(time.Duration(i) * 15 * time.Second),
 			Active: time.Now(), State: sessions.StateIdle, Mode: "EPSV", Path: "kernel",
-			TLS:     sessions.TLS{Client: "TLS 1.3"},
-			Totals:  sessions.Totals{Transfers: i % 70, Down: int64(i) * 1_234_567, Up: int64(i%9) * 77_000},
-			Verdict: verdict.Verdict{Code: verdict.CodeFine, Text: "nothing went wrong: all transfers were complete"}}
+			TLS:    sessions.TLS{Client: "TLS 1.3"},
+			Totals: sessions.Totals{Transfers: i % 70, Down: int64(i) * 1_234_567, Up: int64(i%9) * 77_000},
+			Verdict: verdict.Verdict{Code: verdict.CodeFine,
+				Text: "nothing went wrong: all transfers were complete"}}
 		c.running = append(c.running, s)
 		if i < 1000 {
 			s.ID, s.State, s.Ended = fmt.Sprintf("e-%d", i), sessions.StateEnded, s.Since.Add(time.Minute)
@@ -68,8 +71,9 @@ func (c *crowd) Status() admin.Status {
 	st := admin.Status{Version: "9.9", PID: 4711, Since: c.began, File: "/etc/ftpgate/ftpgate.toml"}
 	for i := range 120 {
 		st.Forwards = append(st.Forwards, admin.Forward{Name: fmt.Sprintf("archive %d", i), Listen: ":2121",
-			Server: "203.0.113.21:21", Tracking: "proxy", DataPath: "kernel", FTPS: "terminated", Sessions: 41,
-			Health: &admin.Health{Answers: true, Since: c.began, Checked: time.Now()}})
+			Server: "203.0.113.21:21", Tracking: "proxy", DataPath: "kernel", FTPS: "terminated",
+			Sessions: 41,
+			Health:   &admin.Health{Answers: true, Since: c.began, Checked: time.Now()}})
 	}
 	return st
 }
@@ -120,7 +124,8 @@ func (c *crowd) Unban(p netip.Prefix) error {
 
 func (c *crowd) Doctor(context.Context) (admin.Findings, error) {
 	return admin.Findings{At: time.Now(), Findings: []finding.Finding{
-		{Code: "ip_forward", Severity: finding.Fault, Text: "IP forwarding is off", Remedy: "sysctl -w net.ipv4.ip_forward=1"},
+		{Code: "ip_forward", Severity: finding.Fault, Text: "IP forwarding is off",
+			Remedy: "sysctl -w net.ipv4.ip_forward=1"},
 		{Code: "input_refused", Severity: finding.Warning, Forward: "archive 7",
 			Text:   "chain INPUT of table ip filter refuses port 2121",
 			Remedy: "iptables -I INPUT -p tcp --dport 2121 -j ACCEPT"},
@@ -167,8 +172,8 @@ func (c *crowd) wantChange(t *testing.T, want string) {
 	})
 }
 
-// TestToken: with a token the page shows five thousand sessions, and ends sessions and bans clients once that is
-// confirmed. Without it, it shows nothing.
+// TestToken: with a token the page shows five thousand sessions, and ends sessions and bans clients once that
+// is confirmed. Without it, it shows nothing.
 func TestToken(t *testing.T) {
 	photos(t)
 	const token = "a-token-of-thirty-two-characters"
@@ -217,7 +222,8 @@ func testCrowd(t *testing.T, b *browser) {
 	b.await("the largest first", `document.querySelector("#running tbody tr").innerText.includes("user4999")`)
 	b.click("#search")
 	b.write("10.9.4.210 archive")
-	b.await("one is found", `document.querySelector("#sessions-count").innerText === "1 found of 5,000 sessions."`)
+	b.await("one is found",
+		`document.querySelector("#sessions-count").innerText === "1 found of 5,000 sessions."`)
 	b.wantText("#forwards-count", "20 more forwards not shown.")
 }
 
@@ -227,7 +233,8 @@ func testChanges(t *testing.T, b *browser, c *crowd) {
 	b.click("#running tbody button")
 	b.await("the session", `document.querySelector("#kill").checkVisibility()`)
 	b.click("#kill")
-	b.await("the question", `document.querySelector("#confirm").open && document.activeElement.id === "cancel"`)
+	b.await("the question",
+		`document.querySelector("#confirm").open && document.activeElement.id === "cancel"`)
 	b.photo("confirm", false)
 	b.press("Enter")
 	b.await("no change", `!document.querySelector("#confirm").open`)
@@ -243,7 +250,7 @@ func testChanges(t *testing.T, b *browser, c *crowd) {
 	b.photo("ban", false)
 	b.click("#yes")
 	c.wantChange(t, "ban 10.9.4.210/32 for 1h0m0s: <b>scans</b> & more")
-	b.await("it says so", `document.querySelector("#said").innerText.includes("10.9.4.210/32 is banned")`)
+	b.await("it says so", `document.querySelector("#said").innerText.includes("10.9.4.210 is banned")`)
 	b.await("the list of bans", `document.querySelector("#bans").innerText.includes("<b>scans</b> & more")`)
 
 	b.click("#ban")

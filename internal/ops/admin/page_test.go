@@ -20,8 +20,8 @@ func wantPage(t *testing.T, network, addr, request string) (body string) {
 	return body
 }
 
-// TestPage: a browser gets the page on the socket, on the loopback, and at an address with a token, where it has
-// none yet.
+// TestPage: a browser gets the page on the socket, on the loopback, and at an address with a token, where it
+// has none yet.
 func TestPage(t *testing.T) {
 	open := serve(t, fixed(), Options{Listen: freePort(t)}, nil)
 	locked := serve(t, fixed(), Options{Listen: freePort(t), TokenFile: tokenFile(t)},
@@ -41,7 +41,8 @@ func TestPage(t *testing.T) {
 		wantRefused(t, "tcp", open.tcp(), "GET "+f.Path+" HTTP/1.1\r\nHost: evil.example\r\n\r\n",
 			http.StatusForbidden, "not a loopback address")
 	}
-	for _, path := range []string{"/page/", "/page", "//", "/page/../v1/status", "/page/page.go", "/v1/status", "/x"} {
+	for _, path := range []string{"/page/", "/page", "//", "/page/../v1/status", "/page/page.go",
+		"/v1/status", "/x"} {
 		wantRefused(t, "tcp", locked.tcp(), "GET "+path+" HTTP/1.1\r\nHost: localhost\r\n\r\n",
 			http.StatusUnauthorized, "no token")
 	}
@@ -83,13 +84,15 @@ func TestPageIsNoToken(t *testing.T) {
 // TestSocketHost: a foreign web page cannot use a socket that ssh -L shows to a browser.
 func TestSocketHost(t *testing.T) {
 	s := serve(t, fixed(), Options{}, nil)
-	for _, host := range []string{"evil.example", "evil.example:9921", "evil.", "127.0.0.1.evil.example", "a.b"} {
+	for _, host := range []string{"evil.example", "evil.example:9921", "evil.", "127.0.0.1.evil.example",
+		"a.b"} {
 		for _, path := range []string{"/", "/v1/status"} {
 			wantRefused(t, "unix", s.socket, "GET "+path+" HTTP/1.1\r\nHost: "+host+"\r\n\r\n",
 				http.StatusForbidden, "public name")
 		}
 	}
-	for _, host := range []string{"localhost", "localhost:9921", "127.0.0.1:9921", "[::1]:9921", "ftpgate", "x", "",
+	for _, host := range []string{"localhost", "localhost:9921", "127.0.0.1:9921", "[::1]:9921", "ftpgate",
+		"x", "",
 		"192.168.5.2:9921", "%2Frun%2Fftpgate.sock"} {
 		status, _, body := raw(t, "unix", s.socket, "GET /v1/status HTTP/1.1\r\nHost: "+host+"\r\n\r\n")
 		if status != http.StatusOK {

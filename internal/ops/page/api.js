@@ -39,13 +39,15 @@ export async function ask(path, method = 'GET') {
 	}
 	const headers = token === '' ? {} : { Authorization: 'Bearer ' + token };
 	const answer = await fetch(path, {
-		method, headers, cache: 'no-store', credentials: 'omit', redirect: 'error', referrerPolicy: 'no-referrer',
+		method, headers, cache: 'no-store', credentials: 'omit', redirect: 'error',
+		referrerPolicy: 'no-referrer',
 		signal: AbortSignal.timeout(patience),
 	});
 	const ahead = Date.parse(answer.headers.get('Date')) - Date.now();
 	skew = Math.abs(ahead) > 2000 ? ahead : 0; // the header has whole seconds
 	if (!answer.ok) {
-		throw new Refused(answer.status, await answer.json().catch(() => ({ error: 'status ' + answer.status })));
+		const why = await answer.json().catch(() => ({ error: 'status ' + answer.status }));
+		throw new Refused(answer.status, why);
 	}
 	return answer.status === 204 ? null : answer.json();
 }

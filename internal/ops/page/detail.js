@@ -2,6 +2,7 @@
 
 import { Refused, ask } from './api.js';
 import { confirm } from './confirm.js';
+import { bannedName } from './gateway.js';
 import { address, sound } from './sessions.js';
 import { Table, column } from './table.js';
 import { bytes, clock, make, put } from './text.js';
@@ -131,22 +132,24 @@ export class Detail {
 		const who = s.user ? `${s.user} from ${address(s.client)}` : address(s.client);
 		if (await confirm(`End session ${s.id}`, `${who} loses the connection now, and so does the server.`,
 			'End the session')) {
-			await this.act(() => `Session ${s.id} is ended.`, '/v1/sessions/' + encodeURIComponent(s.id), 'DELETE');
+			const path = '/v1/sessions/' + encodeURIComponent(s.id);
+			await this.act(() => `Session ${s.id} is ended.`, path, 'DELETE');
 		}
 	}
 
 	async ban() {
 		byId('ban-address').value = address(this.session.client);
 		byId('ban-reason').value = '';
-		if (await confirm('Ban the client', 'All sessions from there end now, and no new one is let in.', 'Ban', true)) {
+		const what = 'All sessions from there end now, and no new one is let in.';
+		if (await confirm('Ban the client', what, 'Ban', true)) {
 			const query = new URLSearchParams({ address: byId('ban-address').value.trim() });
 			for (const [name, id] of [['for', 'ban-time'], ['reason', 'ban-reason']]) {
 				if (byId(id).value) {
 					query.set(name, byId(id).value);
 				}
 			}
-			await this.act((b) => `${b.prefix} is banned; sessions that ended: ${b.ended_sessions}.`,
-				'/v1/bans?' + query, 'POST');
+			const done = (b) => `${bannedName(b.prefix)} is banned; sessions that ended: ${b.ended_sessions}.`;
+			await this.act(done, '/v1/bans?' + query, 'POST');
 		}
 	}
 }

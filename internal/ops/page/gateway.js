@@ -3,7 +3,7 @@
 import { confirm } from './confirm.js';
 import { now } from './api.js';
 import { Table, column } from './table.js';
-import { age, bytes, clock, make, many, put } from './text.js';
+import { age, bytes, clock, count, make, many, put } from './text.js';
 
 const mostRows = 100; // of forwards, and of bans
 const byId = (id) => document.getElementById(id);
@@ -24,8 +24,7 @@ function health(f) {
 export class Forwards {
 	constructor() {
 		const number = true;
-		const count = (head, name) => column(head, (f) => (f[name] ?? 0).toLocaleString('en'),
-			{ number, value: (f) => f[name] });
+		const sum = (head, name) => column(head, (f) => count(f[name]), { number, value: (f) => f[name] });
 		const size = (head, name) => column(head, (f) => bytes(f[name]), { number, value: (f) => f[name] });
 		this.table = new Table(byId('forwards'), [
 			{ ...column('Forward', (f) => f.name, { cut: true }), isHead: true },
@@ -38,8 +37,8 @@ export class Forwards {
 			column('Tracking', (f) => f.tracking),
 			column('Data', (f) => f.data_path),
 			column('FTPS', (f) => f.ftps),
-			count('Sessions', 'sessions'), count('Transfers', 'transfers'), count('Failed', 'failed'),
-			count('Refused', 'refused'), size('Down', 'bytes_down'), size('Up', 'bytes_up'),
+			sum('Sessions', 'sessions'), sum('Transfers', 'transfers'), sum('Failed', 'failed'),
+			sum('Refused', 'refused'), size('Down', 'bytes_down'), size('Up', 'bytes_up'),
 		], (f) => f.name, () => this.draw());
 		this.all = [];
 	}
@@ -70,14 +69,19 @@ export function notices(status) {
 		all.push({ about: 'ftpgate', text });
 	}
 	if (status.last_reload && !status.last_reload.ok) {
-		all.push({ about: 'Reload', text: `failed at ${clock(status.last_reload.at)}: ${status.last_reload.error}` });
+		const { at, error } = status.last_reload; // a line for each fault
+		all.push(...error.split('\n').map((text) => ({ about: `Reload at ${clock(at)}`, text })));
 	}
 	for (const c of status.certificates.filter((c) => c.warning)) {
-		all.push({ about: c.forward, text: `the certificate in ${c.file} ${c.warning}: ${clock(c.expires)}` });
+		const text = `the certificate in ${c.file} ${c.warning}: ${clock(c.expires)}`;
+		all.push({ about: c.forward, text });
 	}
 	const most = 20;
-	return all.length <= most ? all :
-		[...all.slice(0, most), { about: 'ftpgate', text: `${all.length - most} more; ftpgate status has them all` }];
+	if (all.length <= most) {
+		return all;
+	}
+	const text = `${count(all.length - most)} more: ftpgate status has them all`;
+	return [...all.slice(0, most), { about: 'ftpgate', text }];
 }
 
 export class Findings {
@@ -100,8 +104,10 @@ export class Findings {
 	show({ at, findings }) {
 		const sound = findings.filter((f) => f.level === 'ok').length;
 		const rank = ['fault', 'warning', 'info'];
-		const bad = findings.filter((f) => f.level !== 'ok').sort((a, b) => rank.indexOf(a.level) - rank.indexOf(b.level));
-		put(byId('doctor-when'), `${many(bad.length, 'finding')}, ${many(sound, 'check')} passed, at ${clock(at)}`);
+		const bad = findings.filter((f) => f.level !== 'ok');
+		bad.sort((a, b) => rank.indexOf(a.level) - rank.indexOf(b.level));
+		put(byId('doctor-when'), `${many(bad.length, 'finding')}, ${many(sound, 'check')} passed, ` +
+			`at ${clock(at)}`);
 		byId('findings').replaceChildren(...bad.slice(0, mostRows).map((f) => {
 			const about = make('span', 'about', f.forward ?? 'this host');
 			const text = make('div', '', about, make('span', 'text', f.text));
@@ -115,10 +121,15 @@ export class Findings {
 	}
 }
 
+// bannedName returns a prefix as people write it: an address alone without its length.
+export function bannedName(prefix) {
+	return prefix.replace(prefix.includes(':') ? /\/128$/ : /\/32$/, '');
+}
+
 export class Bans {
 	constructor(mayChange, act) {
 		this.table = new Table(byId('bans'), [
-			{ ...column('Address', (b) => b.prefix.replace(/(^[^:]*)\/32$|^(.*)\/128$/, '$1$2')), isHead: true },
+			{ ...column('Address', (b) => bannedName(b.prefix)), isHead: true },
 			column('Since', (b) => clock(b.since)),
 			column('Until', (b) => (b.until ? clock(b.until) : 'lifted')),
 			column('Reason', (b) => b.reason ?? '', { cut: true, className: 'cut wide' }),
@@ -128,8 +139,9 @@ export class Bans {
 					lift.type = 'button';
 					lift.setAttribute('aria-label', 'Lift the ban of ' + b.prefix);
 					lift.addEventListener('click', async () => {
-						if (await confirm('Lift the ban', `Clients from ${b.prefix} can connect again.`, 'Lift the ban')) {
-							act(() => `The ban of ${b.prefix} is lifted.`,
+						const what = `Clients from ${bannedName(b.prefix)} can connect again.`;
+						if (await confirm('Lift the ban', what, 'Lift the ban')) {
+							act(() => `The ban of ${bannedName(b.prefix)} is lifted.`,
 								'/v1/bans?address=' + encodeURIComponent(b.prefix), 'DELETE');
 						}
 					});
@@ -143,10 +155,13 @@ export class Bans {
 		this.table.update(bans.slice(0, mostRows));
 		byId('bans').parentElement.hidden = bans.length === 0;
 		const hidden = bans.length - mostRows;
-		const texts = [bans.length === 0 ? 'Nobody is banned.' : hidden > 0 ? `${many(hidden, 'more ban')} not shown.` : ''];
+		const texts = [bans.length === 0 ? 'Nobody is banned.' : ''];
+		if (hidden > 0) {
+			texts.push(`${many(hidden, 'more ban')} not shown.`);
+		}
 		if (denied > 0) {
-			texts.push(`The file denies ${denied === 1 ? '1 address or prefix' : denied.toLocaleString('en') +
-				' addresses and prefixes'}.`);
+			texts.push(`The file denies ${denied === 1 ? '1 address or prefix' :
+				count(denied) + ' addresses and prefixes'}.`);
 		}
 		put(byId('bans-count'), texts.join(' '));
 	}

@@ -1,8 +1,8 @@
 // Package page is what a browser gets at the admin address: one page of HTML, CSS and JavaScript, which shows
 // what the admin API answers.
 //
-// It contains no data, and so needs no token: the page asks the API, like any other client. Nothing in it comes
-// from elsewhere, and its policy (CSP) lets the browser load nothing else.
+// It contains no data, and so needs no token: the page asks the API, like any other client. Nothing in it
+// comes from elsewhere, and its policy (CSP) lets the browser load nothing else.
 package page
 
 import (
@@ -61,8 +61,8 @@ func Files(token bool) []File {
 
 // policy lets the page load its own files and ask its own API, and nothing else. It makes the browser refuse
 // text as markup or code, wherever that may come from (trusted types), and frames around the page.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
-	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; " +
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; " +
+	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; " +
 	"require-trusted-types-for 'script'; trusted-types 'none'"
 
 // ServeHTTP implements http.Handler.

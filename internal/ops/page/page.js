@@ -6,7 +6,7 @@ import { Bans, Findings, Forwards, notices } from './gateway.js';
 import { Plot } from './plot.js';
 import { Sessions } from './sessions.js';
 import { Throughput } from './throughput.js';
-import { age, bytes, clock, make, many, put } from './text.js';
+import { age, bytes, clock, count, make, many, put } from './text.js';
 
 const interval = 2000; // between two requests for the sessions, in milliseconds
 const share = 10; // an answer that takes long is asked for less often: a tenth of the time at most
@@ -91,16 +91,16 @@ function showStatus(status, running, rates) {
 	const sum = (name) => status.forwards.reduce((n, f) => n + f[name], 0);
 	const rate = (n) => (n === null ? '–' : bytes(n) + '/s');
 	const tiles = [
-		['Sessions', running.length.toLocaleString('en'), `${sum('sessions_total').toLocaleString('en')} in all`],
+		['Sessions', count(running.length), `${count(sum('sessions_total'))} in all`],
 		['To clients', rate(rates.down), bytes(throughput.down) + ' in all'],
 		['To servers', rate(rates.up), bytes(throughput.up) + ' in all'],
-		['Transfers', sum('transfers').toLocaleString('en'), `${sum('failed').toLocaleString('en')} failed`],
+		['Transfers', count(sum('transfers')), `${count(sum('failed'))} failed`],
 	];
-	tiles.push(['Refused', sum('refused').toLocaleString('en'), `${status.bans.toLocaleString('en')} banned now`]);
+	tiles.push(['Refused', count(sum('refused')), `${count(status.bans)} banned now`]);
 	if (status.conntrack) {
-		const { count, max } = status.conntrack;
-		tiles.push(['Conntrack', Math.ceil(100 * count / max) + ' %',
-			`${count.toLocaleString('en')} of ${max.toLocaleString('en')}`]);
+		const { count: entries, max } = status.conntrack;
+		tiles.push(['Conntrack', Math.ceil(100 * entries / max) + ' %',
+			`${count(entries)} of ${count(max)}`]);
 	}
 	showTiles(tiles);
 	forwards.show(status.forwards);
@@ -124,7 +124,9 @@ function showNotices(all) {
 	while (list.children.length < all.length) {
 		list.append(make('li', '', make('strong'), make('span'), make('span', 'remedy')));
 	}
-	all.forEach((n, i) => [n.about, n.text, n.remedy].forEach((text, j) => put(list.children[i].children[j], text)));
+	all.forEach((n, i) => {
+		[n.about, n.text, n.remedy].forEach((text, j) => put(list.children[i].children[j], text));
+	});
 }
 
 // state says whether ftpgate answers. A screen reader reads it aloud when it changes.
@@ -139,7 +141,7 @@ function failed(e) {
 	}
 	if (e instanceof Refused && e.status === 401) {
 		setToken('');
-		gate(hasBeenShown() ? 'ftpgate no longer accepts this token.' : 'ftpgate does not accept this token.');
+		gate(`ftpgate ${hasBeenShown() ? 'no longer accepts' : 'does not accept'} this token.`);
 		return;
 	}
 	silentSince ??= Date.now();
@@ -170,8 +172,7 @@ function open() {
 	byId('page').hidden = false;
 	byId('pause').hidden = false;
 	byId('lock').hidden = !hasToken();
-	put(byId('access'), hasToken() ? '' : 'Read only');
-	byId('access').title = 'With a token (admin.token_file) the page also ends sessions and bans clients.';
+	put(byId('access'), hasToken() ? '' : 'Read only: no token');
 }
 
 // wait ends after a time, or when stopAsking is called, or the page is seen again.

@@ -49,7 +49,8 @@ func TestHeaders(t *testing.T) {
 func wantPolicy(t *testing.T, got string) {
 	t.Helper()
 	for _, want := range []string{"default-src 'none'", "script-src 'self'", "connect-src 'self'",
-		"frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'", "require-trusted-types-for 'script'"} {
+		"frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'",
+		"require-trusted-types-for 'script'"} {
 		if !strings.Contains("; "+got+";", "; "+want+";") {
 			t.Errorf("got the policy %q; want %q in it", got, want)
 		}
@@ -111,16 +112,20 @@ func TestNothingFromOutside(t *testing.T) {
 // keeps a token.
 func TestNoMarkupFromText(t *testing.T) {
 	for _, f := range Files(false) {
-		for _, never := range []string{"innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "DOMParser",
-			"createContextualFragment", "setHTML", "eval(", "new Function", "srcdoc", "import(", "postMessage",
-			"localStorage", "sessionStorage", "document.cookie", "indexedDB", "setTimeout('", "location.search"} {
+		for _, never := range []string{"innerHTML", "outerHTML", "insertAdjacentHTML", "document.write",
+			"DOMParser",
+			"createContextualFragment", "setHTML", "eval(", "new Function", "srcdoc", "import(",
+			"postMessage",
+			"localStorage", "sessionStorage", "document.cookie", "indexedDB", "setTimeout('",
+			"location.search"} {
 			if strings.Contains(string(f.content), never) {
 				t.Errorf("%s has %s", f.Path, never)
 			}
 		}
 	}
 	page := string(file(t, "/").content)
-	for _, inline := range []string{"<style", " style=", "javascript:", "<script>", "<iframe", "<object", "<base"} {
+	for _, inline := range []string{"<style", " style=", "javascript:", "<script>", "<iframe", "<object",
+		"<base"} {
 		if strings.Contains(page, inline) {
 			t.Errorf("the page has %s", inline)
 		}
@@ -146,11 +151,13 @@ func TestContrast(t *testing.T) {
 			{"quiet", "problem-ground", 4.5}, {"quiet", "good-ground", 4.5},
 			{"accent", "surface", 4.5}, {"accent", "raised", 4.5}, {"problem", "surface", 4.5},
 			{"problem", "problem-ground", 4.5}, {"text", "problem-ground", 4.5}, {"text", "good-ground", 4.5},
-			{"warning", "surface", 4.5}, {"good", "surface", 4.5}, {"down", "surface", 4.5}, {"up", "surface", 3},
+			{"warning", "surface", 4.5}, {"good", "surface", 4.5}, {"down", "surface", 4.5}, {"up",
+				"surface", 3},
 			{"on-accent", "accent", 4.5}, {"on-accent", "problem", 4.5},
 		} {
 			if got := contrast(t, text, pair.front, pair.back); got < pair.least {
-				t.Errorf("%s, %s on %s: got %.2f to 1; want %.1f", theme, pair.front, pair.back, got, pair.least)
+				t.Errorf("%s, %s on %s: got %.2f to 1; want %.1f", theme, pair.front, pair.back, got,
+					pair.least)
 			}
 		}
 	}

@@ -43,7 +43,8 @@ export class Plot {
 		const parts = [];
 		for (const share of [0, 0.5, 1]) {
 			const at = y(share * most);
-			parts.push(line('grid', left, at, width - right, at), label(left - 8, at + 4, 'end', bytes(share * most) + '/s'));
+			parts.push(line('grid', left, at, width - right, at));
+			parts.push(label(left - 8, at + 4, 'end', bytes(share * most) + '/s'));
 		}
 		for (let ago = span; ago >= 0; ago -= step) {
 			const text = ago === 0 ? 'now' : step < 60_000 ? `−${ago / 1000} s` : `−${ago / 60_000} min`;
@@ -55,8 +56,8 @@ export class Plot {
 				const points = run.map((s) => `${x(s.at).toFixed(1)},${y(s[name]).toFixed(1)}`);
 				if (name === 'down') {
 					const floor = y(0).toFixed(1);
-					parts.push(shape('path', 'area', `M${x(run[0].at).toFixed(1)},${floor}L${points.join('L')}` +
-						`L${x(run.at(-1).at).toFixed(1)},${floor}Z`));
+					const [from, to] = [run[0], run.at(-1)].map((s) => x(s.at).toFixed(1));
+					parts.push(shape('path', 'area', `M${from},${floor}L${points.join('L')}L${to},${floor}Z`));
 				}
 				parts.push(shape('path', name, 'M' + points.join('L')));
 			}

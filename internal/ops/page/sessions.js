@@ -2,7 +2,7 @@
 
 import { now } from './api.js';
 import { Table, column } from './table.js';
-import { age, bytes, clock, make, many, put } from './text.js';
+import { age, bytes, clock, count, make, many, put } from './text.js';
 
 const step = 100; // rows that are shown at first, and added by "Show more"
 const byId = (id) => document.getElementById(id);
@@ -32,13 +32,14 @@ function doing(s) {
 
 // haystack is what a search looks at.
 function haystack(s) {
-	return [s.id, s.forward, s.client, s.server, s.user, s.certificate, s.state, s.mode, s.path, s.tls?.client,
-		s.tls?.server, s.transfer?.file, s.transfer?.command, s.verdict.code, s.verdict.text].join('\n').toLowerCase();
+	const all = [s.id, s.forward, s.client, s.server, s.user, s.certificate, s.state, s.mode, s.path,
+		s.tls?.client, s.tls?.server, s.transfer?.file, s.transfer?.command, s.verdict.code, s.verdict.text];
+	return all.join('\n').toLowerCase();
 }
 
 export class Sessions {
-	// show shows one session, by its id; current returns the id of the one that is shown; askEnded asks for those
-	// that have ended.
+	// show shows one session, by its id; current returns the id of the one that is shown; askEnded asks for
+	// those that have ended.
 	constructor(show, current, askEnded) {
 		this.open = show;
 		this.current = current;
@@ -76,7 +77,8 @@ export class Sessions {
 	// common returns the columns that both lists begin with.
 	common() {
 		return [
-			{ head: 'Session', isHead: true, value: (s) => Date.parse(s.since), cell: (th, s) => this.name(th, s) },
+			{ head: 'Session', isHead: true, value: (s) => Date.parse(s.since),
+				cell: (th, s) => this.name(th, s) },
 			column('Client', (s) => address(s.client)),
 			column('User', (s) => s.user ?? '', { cut: true }),
 			column('Forward', (s) => s.forward, { cut: true }),
@@ -178,13 +180,14 @@ export class Sessions {
 		const sorted = table.order ? table.sort(found) : found.toReversed(); // the newest first
 		const rows = sorted.slice(0, this.shown);
 		table.update(rows);
-		put(byId('running-count'), this.running.length.toLocaleString('en'));
-		put(byId('ended-count'), this.ended ? this.ended.length.toLocaleString('en') : '');
+		put(byId('running-count'), count(this.running.length));
+		put(byId('ended-count'), this.ended ? count(this.ended.length) : '');
 		byId('more').hidden = rows.length === found.length;
-		put(byId('sessions-count'), this.count(all, found, rows));
+		put(byId('sessions-count'), this.summary(all, found, rows));
 	}
 
-	count(all, found, rows) {
+	// summary says how many sessions there are, and how many of them are shown.
+	summary(all, found, rows) {
 		if (this.byEnded && this.ended === null) {
 			return 'Asking ftpgate …';
 		}
@@ -194,8 +197,8 @@ export class Sessions {
 		if (found.length === 0) {
 			return `None of ${many(all.length, 'session')} matches.`;
 		}
-		const of = found.length < all.length ? `${found.length.toLocaleString('en')} found of ` : '';
-		const first = rows.length < found.length ? `The first ${rows.length.toLocaleString('en')} of ` : '';
+		const of = found.length < all.length ? `${count(found.length)} found of ` : '';
+		const first = rows.length < found.length ? `The first ${count(rows.length)} of ` : '';
 		return first + of + many(all.length, 'session') + '.';
 	}
 }

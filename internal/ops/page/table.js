@@ -2,8 +2,8 @@
 
 import { make, put } from './text.js';
 
-// A column has a head; cell(td, row), which fills a cell; and perhaps value(row), by which rows are sorted. One
-// column is the rows' head (isHead). number: its cells are aligned to the right.
+// A column has a head; cell(td, row), which fills a cell; and perhaps value(row), by which rows are sorted.
+// One column is the rows' head (isHead). number: its cells are aligned to the right.
 export class Table {
 	constructor(table, columns, keyOf, sorted = () => {}) {
 		this.columns = columns;
@@ -90,7 +90,7 @@ export class Table {
 		if (!tr) {
 			tr = make('tr');
 			for (const c of this.columns) {
-				const cell = make(c.isHead ? 'th' : 'td', [c.number ? 'number' : '', c.className ?? ''].join(' ').trim());
+				const cell = make(c.isHead ? 'th' : 'td', `${c.number ? 'number ' : ''}${c.className ?? ''}`);
 				if (c.isHead) {
 					cell.scope = 'row';
 				}

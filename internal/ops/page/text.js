@@ -1,17 +1,16 @@
 // Text from peers, and numbers, for people. Nothing here makes markup of text: text becomes text nodes only.
 
-// Characters that are not seen, or change how others are seen: control characters, format characters (those that
-// change the direction of writing among them), halves of a pair, private and unassigned ones, line separators.
+// Characters that are not seen, or change how others are seen: control characters, format characters (those
+// that change the direction of writing among them), halves of a pair, private and unassigned ones, line
+// separators.
 const unseen = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/gu;
 
 // printable shows such characters as their codes, as ftpgate's commands do.
 export function printable(text) {
 	return String(text ?? '').replace(unseen, (c) => {
 		const code = c.codePointAt(0);
-		if (code < 0x80) {
-			return '\\x' + code.toString(16).padStart(2, '0');
-		}
-		return code <= 0xffff ? '\\u' + code.toString(16).padStart(4, '0') : '\\U' + code.toString(16).padStart(8, '0');
+		const [letter, digits] = code < 0x80 ? ['x', 2] : code <= 0xffff ? ['u', 4] : ['U', 8];
+		return '\\' + letter + code.toString(16).padStart(digits, '0');
 	});
 }
 
@@ -71,5 +70,10 @@ export function clock(time) {
 
 // many counts things: "1 session", "2 sessions".
 export function many(n, thing) {
-	return `${n.toLocaleString('en')} ${thing}${n === 1 ? '' : 's'}`;
+	return `${count(n)} ${thing}${n === 1 ? '' : 's'}`;
+}
+
+// count returns a number with its thousands apart: "5,000".
+export function count(n) {
+	return n.toLocaleString('en');
 }

@@ -14,9 +14,9 @@ export class Throughput {
 		this.rates = new Map(); // bytes a second, by id
 	}
 
-	// measure returns the rates of all sessions together, in bytes a second; null: unknown. A forward's sums have
-	// the transfers that are over; those that run have theirs. A transfer that ends between the answers may be in
-	// neither: the sums never fall, so that it counts in the next round.
+	// measure returns the rates of all sessions together, in bytes a second; null: unknown. A forward's sums
+	// have the transfers that are over; those that run have theirs. A transfer that ends between the answers
+	// may be in neither: the sums never fall, so that it counts in the next round.
 	measure(status, running) {
 		const at = performance.now();
 		let down = 0, up = 0;
@@ -50,7 +50,8 @@ export class Throughput {
 			const sum = s.totals.bytes_up + s.totals.bytes_down;
 			this.sessions.set(s.id, sum);
 			const last = before.get(s.id);
-			this.rates.set(s.id, last === undefined ? (s.transfer?.rate ?? 0) : Math.max(0, (sum - last) / seconds));
+			const rate = last === undefined ? s.transfer?.rate ?? 0 : Math.max(0, (sum - last) / seconds);
+			this.rates.set(s.id, rate);
 		}
 	}
 }

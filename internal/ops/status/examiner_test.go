@@ -17,7 +17,7 @@ func TestExaminer(t *testing.T) {
 		examined := 0
 		e := NewExaminer(func(context.Context) []finding.Finding {
 			examined++ // without a lock: there is one at a time
-			time.Sleep(10 * time.Second)
+			<-time.After(10 * time.Second)
 			return []finding.Finding{{Code: "ip_forward"}}
 		})
 		ask := func() time.Time {
@@ -33,11 +33,11 @@ func TestExaminer(t *testing.T) {
 		}
 		wg.Wait()
 		first := ask()
-		time.Sleep(examineEvery - time.Second)
+		<-time.After(examineEvery - time.Second)
 		if again := ask(); examined != 1 || !again.Equal(first) {
 			t.Errorf("got %d examinations, of %s and %s; want one", examined, first, again)
 		}
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		if later := ask(); examined != 2 || later.Sub(first) < examineEvery {
 			t.Errorf("got %d examinations, of %s and %s; want another one", examined, first, later)
 		}
