@@ -214,10 +214,10 @@ func TestToken(t *testing.T) {
 func testCrowd(t *testing.T, b *browser) {
 	t.Helper()
 	b.await("all sessions are counted", `document.querySelector("#running-count").innerText === "5,000"`)
-	b.wantText("#sessions-count", "The first 100 of 5,000 sessions.")
+	b.wantText("#sessions-count", "The first 50 of 5,000 sessions.")
 	b.photo("crowd", true)
 	b.click("#more")
-	b.await("more rows", `document.querySelectorAll("#running tbody tr").length === 200`)
+	b.await("more rows", `document.querySelectorAll("#running tbody tr").length === 100`)
 	b.click("#running thead th:nth-child(8) button") // Down
 	b.await("the largest first", `document.querySelector("#running tbody tr").innerText.includes("user4999")`)
 	b.click("#search")

@@ -87,6 +87,7 @@ export function notices(status) {
 export class Findings {
 	constructor(ask) {
 		this.ask = ask;
+		this.notices = []; // as those of notices
 		byId('examine').addEventListener('click', () => this.examine());
 	}
 
@@ -108,6 +109,9 @@ export class Findings {
 		bad.sort((a, b) => rank.indexOf(a.level) - rank.indexOf(b.level));
 		put(byId('doctor-when'), `${many(bad.length, 'finding')}, ${many(sound, 'check')} passed, ` +
 			`at ${clock(at)}`);
+		const levels = ['fault', 'warning'].map((l) => many(findings.filter((f) => f.level === l).length, l));
+		const some = levels.filter((l) => !l.startsWith('0 '));
+		this.notices = some.length === 0 ? [] : [{ about: 'Doctor', text: `${some.join(', ')}; see below` }];
 		byId('findings').replaceChildren(...bad.slice(0, mostRows).map((f) => {
 			const about = make('span', 'about', f.forward ?? 'this host');
 			const text = make('div', '', about, make('span', 'text', f.text));

@@ -104,7 +104,7 @@ function showStatus(status, running, rates) {
 	}
 	showTiles(tiles);
 	forwards.show(status.forwards);
-	showNotices(notices(status));
+	showNotices([...notices(status), ...findings.notices]);
 }
 
 function showTiles(tiles) {

@@ -4,7 +4,7 @@ import { now } from './api.js';
 import { Table, column } from './table.js';
 import { age, bytes, clock, count, make, many, put } from './text.js';
 
-const step = 100; // rows that are shown at first, and added by "Show more"
+const step = 50; // rows that are shown at first, and added by "Show more"
 const byId = (id) => document.getElementById(id);
 
 // address returns an address without its port.
