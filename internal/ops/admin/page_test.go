@@ -3,6 +3,7 @@ package admin
 import (
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -64,7 +65,8 @@ func dialTCP(t *testing.T, addr string) net.Conn {
 
 // TestPageIsNoToken: who gets the page and no more still counts as a stranger.
 func TestPageIsNoToken(t *testing.T) {
-	s := serve(t, fixed(), Options{Listen: freePort(t), TokenFile: tokenFile(t)}, nil)
+	s := serve(t, fixed(), Options{Listen: freePort(t), TokenFile: tokenFile(t)},
+		func(s *Server) { s.times.read = time.Hour }) // until the end of the test
 	request := "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	for range strangers {
 		c := dialTCP(t, s.tcp())
@@ -76,7 +78,7 @@ func TestPageIsNoToken(t *testing.T) {
 		}
 	}
 	c := dialTCP(t, s.tcp())
-	if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil {
+	if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil || os.IsTimeout(err) {
 		t.Errorf("one more: got %d bytes, %v; want it closed", n, err)
 	}
 }
