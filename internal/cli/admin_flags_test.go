@@ -88,6 +88,8 @@ func (a *answers) Unban(p netip.Prefix) error {
 
 func (a *answers) Reload(context.Context) error { return a.reload }
 
+func (a *answers) Doctor(context.Context) (admin.Findings, error) { return admin.Findings{}, nil }
+
 // oneSession returns a session that transfers a file.
 func oneSession(now time.Time) sessions.Session {
 	return sessions.Session{
