@@ -3,6 +3,7 @@
 package terminal
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -15,7 +16,8 @@ import (
 
 // Terminal is where a command prints, if it has a size; else it is a pipe or a file.
 type Terminal struct {
-	Width, Height int // in cells; 0: it is no terminal, and lines may have any length
+	Width, Height int  // in cells; 0: it is no terminal, and lines may have any length
+	ASCII         bool // it shows no other characters
 }
 
 // The size of a terminal that does not know it.
@@ -35,9 +37,9 @@ func Of(w io.Writer) Terminal {
 	case err != nil:
 		return Terminal{}
 	case size.Col == 0 || size.Row == 0:
-		return Terminal{defaultWidth, defaultHeight}
+		return Terminal{Width: defaultWidth, Height: defaultHeight}
 	}
-	return Terminal{int(size.Col), int(size.Row)}
+	return Terminal{Width: int(size.Col), Height: int(size.Row)}
 }
 
 // IsTerminal reports whether it is a terminal.
@@ -51,7 +53,10 @@ func (s Terminal) Colors(getenv func(string) string) bool {
 
 // Text returns a peer's words so that they can be printed.
 func (s Terminal) Text(words string) string {
-	if s.IsTerminal() {
+	switch {
+	case s.ASCII:
+		return escape(words, func(rune) bool { return false })
+	case s.IsTerminal():
 		return printableCells(words)
 	}
 	return Printable(words)
@@ -63,6 +68,7 @@ type Column struct {
 	Right bool // its cells are aligned to the right
 	Rank  int  // a narrow terminal leaves out the highest rank first, and rank 0 never
 	Most  int  // its widest on a terminal, in cells; 0: as wide as it needs
+	Least int  // of the last one: the room that a terminal should have left for it; 0: 22 cells
 }
 
 // Gap separates columns.
@@ -100,7 +106,7 @@ func (s Terminal) fittingColumns(columns []Column, widths []int) []int {
 	}
 	for s.IsTerminal() {
 		last := len(columns) - 1
-		need := min(widths[last], minLastColumn)
+		need := min(widths[last], cmp.Or(columns[last].Least, minLastColumn))
 		worst := 0
 		for _, i := range visible[:len(visible)-1] {
 			need += widths[i] + len(Gap)

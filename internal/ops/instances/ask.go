@@ -43,12 +43,17 @@ func (i *Instance) Close() {
 // user's own. If there is none the error is admin.ErrNotRunning, or admin.ErrNoPermission if the user may not
 // ask the one at Default.
 func (p Places) Ask(ctx context.Context) ([]*Instance, error) {
-	var all []*Instance
+	all := p.Find()
 	var wait sync.WaitGroup
-	for _, s := range p.find() {
-		i := &Instance{Socket: s.path, UID: s.uid, Foreign: s.foreign, socket: s}
-		all = append(all, i)
-		wait.Go(func() { i.ask(ctx) })
+	for _, i := range all {
+		wait.Go(func() {
+			within, stop := context.WithTimeout(ctx, AnswerTime)
+			defer stop()
+			i.Ask(within)
+			if errors.Is(i.Err, context.DeadlineExceeded) {
+				i.Err = fmt.Errorf("it does not answer within %s", AnswerTime)
+			}
+		})
 	}
 	wait.Wait()
 	if err := ctx.Err(); err != nil {
@@ -99,23 +104,40 @@ func (p Places) whose() string {
 	return "no socket of yours answers, and only root sees those of other users"
 }
 
-// ask fills in who the instance is.
-func (i *Instance) ask(ctx context.Context) {
-	i.Client = admin.NewDialClient(i.Socket, func(ctx context.Context) (net.Conn, error) {
-		c, _, err := i.socket.dial(ctx)
-		return c, err
-	})
-	within, stop := context.WithTimeout(ctx, AnswerTime)
-	defer stop()
-	if c, pid, err := i.socket.dial(within); err == nil { // an error comes again below, in the client's words
-		i.PID = pid
-		c.Close()
+// Find returns an instance for each socket, without asking it: the process behind the socket may have ended. The
+// caller closes each.
+func (p Places) Find() []*Instance {
+	var all []*Instance
+	for _, s := range p.find() {
+		i := &Instance{Socket: s.path, UID: s.uid, Foreign: s.foreign, socket: s}
+		i.Client = admin.NewDialClient(i.Socket, func(ctx context.Context) (net.Conn, error) {
+			c, _, err := s.dial(ctx)
+			return c, err
+		})
+		all = append(all, i)
 	}
-	i.Status, i.Err = i.Client.Status(within)
+	return all
+}
+
+// Key returns what no other instance has, also not the same ftpgate after a restart, as long as this one is
+// not closed.
+func (i *Instance) Key() string {
+	if i.socket == nil {
+		return i.Socket
+	}
+	return fmt.Sprint(i.socket.id.dev, " ", i.socket.id.ino)
+}
+
+// Ask asks an instance for its PID and its Status, or sets its Err.
+func (i *Instance) Ask(ctx context.Context) {
+	if i.socket != nil { // an error comes again below, in the client's words
+		if c, pid, err := i.socket.dial(ctx); err == nil {
+			i.PID = pid
+			c.Close()
+		}
+	}
+	i.Status, i.Err = i.Client.Status(ctx)
 	if i.PID == 0 {
 		i.PID = i.Status.PID // in its own PID namespace
-	}
-	if errors.Is(i.Err, context.DeadlineExceeded) {
-		i.Err = fmt.Errorf("it does not answer within %s", AnswerTime)
 	}
 }
