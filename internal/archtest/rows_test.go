@@ -254,12 +254,17 @@ var rows = []row{
 
 	// The command line.
 	{pkg: "cli/terminal", shares: []string{"golang.org/x/sys"}},
+	{pkg: "cli/top",
+		imports: []string{
+			"core/finding", "observe/sessions", "ops/admin", "cli/terminal",
+		},
+		owns: []string{"charm.land/bubbletea/v2"}},
 	{pkg: "cli",
 		imports: []string{
 			"core/finding", "core/forward", "core/ban", "core/verdict", "core/ruleset", "version",
 			"observe/sessions", "gateway", "gateway/bans", "ops/admin", "ops/instances", "ops/systemd",
 			"diagnose/doctor", "diagnose/preflight", "diagnose/servercheck", "config", "daemon", "try/lab",
-			"try/demo", "cli/terminal",
+			"try/demo", "cli/terminal", "cli/top",
 		},
 		owns:    []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
 		testing: []string{"golang.org/x/sys"}},

@@ -177,9 +177,6 @@ func TestNotRunning(t *testing.T) {
 	none := filepath.Join(t.TempDir(), "none")
 	for words, construct := range constructors() {
 		for _, flags := range [][]string{nil, {"--json"}} {
-			if flags != nil && (strings.HasPrefix(words, "kill") || words == "reload") {
-				continue
-			}
 			args := append(append(strings.Fields(words)[1:], "--socket", none), flags...)
 			var out strings.Builder
 			stderr, status := try(t.Context(), construct(), &out, args...)
@@ -231,6 +228,8 @@ func TestUnknownSession(t *testing.T) {
 func TestKill(t *testing.T) {
 	socket := answering(t, &answers{running: []sessions.Session{oneSession(time.Now())}})
 	wantOut(t, newKill(), "session 3p5kx-17: ending\n", "3p5kx-17", "--socket", socket)
+	wantOut(t, newKill(), "{\n  \"session\": \"3p5kx-17\",\n  \"ending\": true\n}\n", "3p5kx-17", "-o", "json",
+		"--socket", socket)
 }
 
 func TestReload(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,6 +18,7 @@ import (
 
 func newBan() *cobra.Command {
 	var length, reason string
+	o := &outputFormat{}
 	cmd := withDaemon(&cobra.Command{
 		Use:   "ban ADDRESS|PREFIX",
 		Short: "Ban a client",
@@ -34,12 +36,16 @@ replaces the first.`,
 		if err != nil {
 			return err
 		}
+		if o.json {
+			return printValue(cmd.OutOrStdout(), banned)
+		}
 		return printLines(cmd.OutOrStdout(), []string{fmt.Sprintf("%s: banned %s, %s ended",
 			banned.Name(), untilText(banned.Ban), finding.Plural(banned.Ended, "session"))})
 	})
 	cmd.Flags().StringVar(&length, "for", "",
 		"how long: a `TIME` like 1h or 90m, or seconds (default until it is lifted)")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for those who read ftpgate bans: a `TEXT`")
+	o.add(cmd, "docs/api.md")
 	return cmd
 }
 
@@ -67,6 +73,7 @@ func untilText(b ban.Ban) string {
 
 func newUnban() *cobra.Command {
 	var ifBanned bool
+	o := &outputFormat{}
 	cmd := withDaemon(&cobra.Command{
 		Use:   "unban ADDRESS|PREFIX",
 		Short: "Lift a ban",
@@ -78,16 +85,27 @@ file has, only a change of the file lifts.`,
 		if err != nil {
 			return err
 		}
-		switch err := c.Unban(ctx, prefix); {
-		case errors.Is(err, ban.ErrNotBanned) && ifBanned:
-			return nil
-		case err != nil:
+		err = c.Unban(ctx, prefix)
+		none := errors.Is(err, ban.ErrNotBanned) && ifBanned
+		switch {
+		case err != nil && !none:
 			return err
+		case o.json:
+			return printValue(cmd.OutOrStdout(), unbanned{prefix, !none})
+		case none:
+			return nil
 		}
 		return printLines(cmd.OutOrStdout(), []string{ban.Name(prefix) + ": not banned any more"})
 	})
 	cmd.Flags().BoolVar(&ifBanned, "if-banned", false, "it is no error if there is no such ban")
+	o.add(cmd, "docs/man/ftpgate.8.md")
 	return cmd
+}
+
+// unbanned is what unban says in JSON.
+type unbanned struct {
+	Prefix   netip.Prefix `json:"prefix"`
+	Unbanned bool         `json:"unbanned"` // false: it was not banned
 }
 
 func newBans() *cobra.Command {

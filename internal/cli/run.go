@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -126,7 +127,8 @@ func onSignal(which os.Signal) chan os.Signal {
 }
 
 func newRules() *cobra.Command {
-	return withFile(&cobra.Command{
+	o := &outputFormat{}
+	cmd := withFile(&cobra.Command{
 		Use:   "rules [-c FILE]",
 		Short: "Print the nftables ruleset that a file asks for",
 		Long: `Print the nftables ruleset that FILE asks for, as nft -f loads it, and change
@@ -137,7 +139,11 @@ nothing. It resolves the names of servers now.`,
 		g := gateway.New(ruleset.DefaultTable, nil, net.DefaultResolver,
 			logger(cmd.ErrOrStderr(), c.Log))
 		forwards, findings := g.Resolve(ctx, c.Forwards)
-		fmt.Fprint(cmd.OutOrStdout(), ruleset.Build(ruleset.DefaultTable, forwards).Text())
+		rules := ruleset.Build(ruleset.DefaultTable, forwards).Text()
+		if o.json {
+			return printRulesJSON(cmd.OutOrStdout(), rules, findings)
+		}
+		fmt.Fprint(cmd.OutOrStdout(), rules)
 		for _, f := range findings {
 			fmt.Fprintln(cmd.ErrOrStderr(), "ftpgate:", f)
 		}
@@ -146,4 +152,25 @@ nothing. It resolves the names of servers now.`,
 		}
 		return nil
 	})
+	o.add(cmd, "docs/man/ftpgate.8.md")
+	return cmd
+}
+
+// printRulesJSON prints a ruleset, and why forwards are missing in it. Missing ones make the exit status 1.
+func printRulesJSON(w io.Writer, rules string, missing []finding.Finding) error {
+	out := struct {
+		Table   string   `json:"table"`
+		Ruleset string   `json:"ruleset"`
+		LeftOut []string `json:"left_out"`
+	}{ruleset.DefaultTable, rules, []string{}}
+	for _, f := range missing {
+		out.LeftOut = append(out.LeftOut, f.String())
+	}
+	if err := printValue(w, out); err != nil {
+		return orFailed(err)
+	}
+	if len(missing) > 0 {
+		return failure{status: exitFailed}
+	}
+	return nil
 }

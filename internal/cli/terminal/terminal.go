@@ -107,7 +107,7 @@ func (s Terminal) fittingColumns(columns []Column, widths []int) []int {
 	for s.IsTerminal() {
 		last := len(columns) - 1
 		need := min(widths[last], cmp.Or(columns[last].Least, minLastColumn))
-		worst := 0
+		worst := visible[0]
 		for _, i := range visible[:len(visible)-1] {
 			need += widths[i] + len(Gap)
 			if columns[i].Rank > columns[worst].Rank {

@@ -118,7 +118,9 @@ func (s State) pressInList(key string) (State, Request) {
 		s.forward = max(0, min(moved(key, s.forward, n, s.bodyHeight()), n-1))
 		return s, Request{}
 	}
-	return s.selectAt(moved(key, s.cursor, len(s.list), s.bodyHeight())), Request{}
+	s = s.selectAt(moved(key, s.cursor, len(s.list), s.bodyHeight()))
+	s.follow = s.cursor > 0
+	return s, Request{}
 }
 
 // open shows the time line of the selected session, or the sessions of the selected forward.

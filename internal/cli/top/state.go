@@ -36,6 +36,7 @@ type State struct {
 	list     []listed  // the sessions that match the filter, in order
 	selected SessionID // one of the list, unless that is empty
 	cursor   int       // its place
+	follow   bool      // the operator has selected it: the cursor stays at it; else at its place
 	forward  int       // the selected one of the forwards
 
 	lines     timeLine
@@ -159,7 +160,7 @@ func (s State) explained(t TimeLine) State {
 	return s
 }
 
-// listAgain makes the list of sessions anew. The selection stays at its session, or else at its place.
+// listAgain makes the list of sessions anew. A session that the operator has selected stays selected.
 func (s State) listAgain() State {
 	s.list = nil
 	for n, i := range s.instances {
@@ -183,7 +184,8 @@ func (s State) listAgain() State {
 		}
 		return cmp.Or(order, a.Since.Compare(b.Since), cmp.Compare(a.ID, b.ID))
 	})
-	if at := slices.IndexFunc(s.list, func(l listed) bool { return l.id == s.selected }); at >= 0 {
+	at := slices.IndexFunc(s.list, func(l listed) bool { return l.id == s.selected })
+	if s.follow && at >= 0 {
 		s.cursor = at
 	}
 	return s.selectAt(s.cursor)

@@ -157,7 +157,7 @@ func (s State) statusLine() Line {
 	case s.asked == askFilter:
 		return Line{"/" + s.text(s.filter) + "_", Plain}
 	case s.asked == askKill:
-		return Line{s.text("end session " + who(s.about.one) + "? y: yes, any other key: no"), Bad}
+		return Line{s.text("kill? y: yes, any other key: no. Session " + who(s.about.one)), Bad}
 	case s.asked == askBan:
 		answers := ""
 		for _, l := range banLengths {
