@@ -93,6 +93,7 @@ func (p *poller) Poll(ctx context.Context, ended bool) []top.Instance {
 	p.mu.Lock()
 	p.known = stay
 	p.mu.Unlock()
+	slices.SortStableFunc(all, func(a, b top.Instance) int { return a.Status.Since.Compare(b.Status.Since) })
 	return all
 }
 

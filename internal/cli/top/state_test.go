@@ -142,7 +142,7 @@ var screens = map[Size]string{
 	{20, 4}: `
  1 forward
 #CLIENT     DOING
->192.0.2.2  RETR ..
+>192.0.2.2  RETR /a..
  by rate
 `,
 	{1, 1}: `
@@ -158,7 +158,7 @@ func TestKeys(t *testing.T) {
 		then Request
 	}{
 		{"q", "", Request{Quit: true}},
-		{"/ q ctrl+c", "/q_", Request{Quit: true}},
+		{"/ q ctrl+c", " /q_", Request{Quit: true}},
 		{"ctrl+z", "", Request{Suspend: true}},
 		{"ctrl+l", "", Request{Redraw: true}},
 		{"e", " by rate; ended ones, too", Request{Poll: true}},
@@ -171,8 +171,8 @@ func TestKeys(t *testing.T) {
 		{"/ A space B", " /A B_", Request{}},
 		{"/ x esc", " by rate", Request{}},
 		{"/ x enter esc", " by rate", Request{}},
-		{"/ z o enter", ">3p5kx-61  files    192.0.2.61  zoe   1s       0 B     500 B  idle", Request{}},
-		{"f", ">files    :2121   203.0.113.21:21         3       0 B    2.5 kB       0  answers: true", Request{}},
+		{"/ z o enter", ">3p5kx-61  files    192.0.2.61  zoe    1s       0 B     500 B  0 B  1.0 kB  idle", Request{}},
+		{"f", ">files    :2121   203.0.113.21:21         3       0 B    2.5 kB  answers: true", Request{}},
 		{"f f", " by rate", Request{}},
 		{"tab enter", " by rate; only with files (esc: all)", Request{}},
 		{"f K", "!no session is selected", Request{}},
@@ -254,8 +254,8 @@ func TestInstances(t *testing.T) {
  2 forwards
  process 12: /etc/ftpgate/ftpgate.toml, since 1m
 !process 13: forward \x1b[31m: has not answered for 3s
-#PROCESS  FORWARD  CLIENT     USER  AGE      UP/s    DOWN/s   UP  DOWN  DOING
->     12  files    192.0.2.1  anna   1m         -         -  0 B   0 B  idle
+#PROCESS  SESSION  FORWARD  CLIENT     USER  AGE      UP/s    DOWN/s  DOWN  DOING
+>     12  3p5kx-1  files    192.0.2.1  anna   1m         -         -   0 B  idle
 
 
 
