@@ -258,7 +258,8 @@ var rows = []row{
 		imports: []string{
 			"core/finding", "observe/sessions", "ops/admin", "cli/terminal",
 		},
-		owns: []string{"charm.land/bubbletea/v2"}},
+		owns:    []string{"charm.land/bubbletea/v2"},
+		testing: []string{"core/verdict"}},
 	{pkg: "cli",
 		imports: []string{
 			"core/finding", "core/forward", "core/ban", "core/verdict", "core/ruleset", "version",

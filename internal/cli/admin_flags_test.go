@@ -228,7 +228,8 @@ func TestUnknownSession(t *testing.T) {
 func TestKill(t *testing.T) {
 	socket := answering(t, &answers{running: []sessions.Session{oneSession(time.Now())}})
 	wantOut(t, newKill(), "session 3p5kx-17: ending\n", "3p5kx-17", "--socket", socket)
-	wantOut(t, newKill(), "{\n  \"session\": \"3p5kx-17\",\n  \"ending\": true\n}\n", "3p5kx-17", "-o", "json",
+	wantOut(t, newKill(), "{\n  \"session\": \"3p5kx-17\",\n  \"ending\": true\n}\n", "3p5kx-17", "-o",
+		"json",
 		"--socket", socket)
 }
 

@@ -44,11 +44,6 @@ func TestBanCommands(t *testing.T) {
 		{"unban 192.0.2.7", "192.0.2.7: not banned any more\n", 0},
 		{"unban 192.0.2.8", "192.0.2.8 is not banned", 1},
 		{"unban 192.0.2.8 --if-banned", "", 0},
-		{"unban 192.0.2.7 -o json", "{\n  \"prefix\": \"192.0.2.7/32\",\n  \"unbanned\": true\n}\n", 0},
-		{"unban 192.0.2.8 --if-banned -o json",
-			"{\n  \"prefix\": \"192.0.2.8/32\",\n  \"unbanned\": false\n}\n", 0},
-		{"ban 192.0.2.9 -o json", "{\n  \"prefix\": \"192.0.2.9/32\",\n  \"since\": \"" +
-			bannedAt.Format(time.RFC3339) + "\",\n  \"ended_sessions\": 1\n}\n", 0},
 		{"bans", "192.0.2.7: banned since 2026-03-14 09:26:53, until 2026-03-14 10:26:53: scans \\x1b[31m\n" +
 			"2001:db8::/32: banned since 2026-03-14 09:26:53, until it is lifted\n" +
 			"deny in the file has 3 more\n", 0},
@@ -74,5 +69,24 @@ func TestBanCommands(t *testing.T) {
 	if Main([]string{"bans", "--socket", socket}, strings.NewReader(""), &out,
 		&out); out.String() != "nobody is banned\n" {
 		t.Errorf("got %q; want nobody", out.String())
+	}
+}
+
+// What they print as JSON.
+func TestBanCommandsJSON(t *testing.T) {
+	socket := answering(t, &answers{bans: admin.Bans{Bans: []ban.Ban{
+		{Prefix: netip.MustParsePrefix("192.0.2.7/32"), Since: bannedAt}}}})
+	for args, want := range map[string]string{
+		"unban 192.0.2.7":             "{\n  \"prefix\": \"192.0.2.7/32\",\n  \"unbanned\": true\n}\n",
+		"unban 192.0.2.8 --if-banned": "{\n  \"prefix\": \"192.0.2.8/32\",\n  \"unbanned\": false\n}\n",
+		"ban 192.0.2.9": "{\n  \"prefix\": \"192.0.2.9/32\",\n  \"since\": \"" +
+			bannedAt.Format(time.RFC3339) + "\",\n  \"ended_sessions\": 1\n}\n",
+	} {
+		var out strings.Builder
+		status := Main(append(strings.Fields(args), "-o", "json", "--socket", socket), strings.NewReader(""),
+			&out, &out)
+		if status != 0 || out.String() != want {
+			t.Errorf("%s: got status %d, %s; want %s", args, status, &out, want)
+		}
 	}
 }

@@ -93,7 +93,8 @@ func TestPollSlow(t *testing.T) {
 	slow.looked = make(chan struct{}, 1) // before the server is asked
 	p.Poll(ctx, false)
 	all := p.Poll(ctx, false) // the second question hangs
-	if len(all) != 2 || !strings.HasPrefix(all[0].Problem, "has not answered for ") || len(all[0].Sessions) != 2 ||
+	if len(all) != 2 || !strings.HasPrefix(all[0].Problem, "has not answered for ") ||
+		len(all[0].Sessions) != 2 ||
 		all[1].Problem != "" {
 		t.Errorf("got %+v; want the last answer of one, and that it is silent", all)
 	}

@@ -51,7 +51,8 @@ func screenOf(cmd *cobra.Command) (in, out *os.File, err error) {
 	out, outOK := cmd.OutOrStdout().(*os.File)
 	switch {
 	case !inOK || !outOK || !term.IsTerminal(int(in.Fd())) || !term.IsTerminal(int(out.Fd())):
-		return nil, nil, errors.New("top needs a terminal; \"ftpgate sessions\" lists the sessions without one")
+		return nil, nil, errors.New("top needs a terminal; \"ftpgate sessions\" lists the sessions " +
+			"without one")
 	case os.Getenv("TERM") == "" || os.Getenv("TERM") == "dumb":
 		return nil, nil, fmt.Errorf("top cannot draw on this terminal (TERM=%s); "+
 			"\"ftpgate sessions --watch\" lists the sessions there", os.Getenv("TERM"))

@@ -214,5 +214,6 @@ func (a *asker) do(ctx context.Context, r Request) (string, error) {
 	if !banned.Until.IsZero() {
 		until = "until " + banned.Until.Local().Format(time.DateTime)
 	}
-	return banned.Name() + ": banned " + until + ", " + finding.Plural(banned.Ended, "session") + " ended", nil
+	return banned.Name() + ": banned " + until + ", " + finding.Plural(banned.Ended, "session") + " ended",
+		nil
 }

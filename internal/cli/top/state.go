@@ -206,7 +206,8 @@ func (s State) matches(one sessions.Session) bool {
 	if s.filter == "" {
 		return true
 	}
-	text := []string{one.ID, one.Forward, one.Client.String(), one.Server.String(), one.User, string(one.State),
+	text := []string{one.ID, one.Forward, one.Client.String(), one.Server.String(), one.User,
+		string(one.State),
 		one.Mode, one.Path, string(one.Verdict.Code)}
 	if one.Transfer != nil {
 		text = append(text, one.Transfer.Verb, one.Transfer.File)

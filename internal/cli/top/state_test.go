@@ -63,7 +63,8 @@ func after(s State, events ...any) (State, Request) {
 func screen(s State) string {
 	var b strings.Builder
 	for _, l := range s.Lines() {
-		b.WriteString(strings.TrimRight(map[Style]string{Plain: " ", Title: "#", Selected: ">", Bad: "!"}[l.Style]+
+		b.WriteString(strings.TrimRight(map[Style]string{Plain: " ", Title: "#", Selected: ">",
+			Bad: "!"}[l.Style]+
 			l.Text, " ") + "\n")
 	}
 	return b.String()
@@ -171,7 +172,8 @@ func TestKeys(t *testing.T) {
 		{"/ A space B", " /A B_", Request{}},
 		{"/ x esc", " by rate", Request{}},
 		{"/ x enter esc", " by rate", Request{}},
-		{"/ z o enter", ">3p5kx-61  files    192.0.2.61  zoe    1s       0 B     500 B  0 B  1.0 kB  idle", Request{}},
+		{"/ z o enter", ">3p5kx-61  files    192.0.2.61  zoe    1s       0 B     500 B  0 B  1.0 kB  idle",
+			Request{}},
 		{"f", ">files    :2121   203.0.113.21:21         3       0 B    2.5 kB  answers: true", Request{}},
 		{"f f", " by rate", Request{}},
 		{"tab enter", " by rate; only with files (esc: all)", Request{}},
@@ -207,8 +209,8 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// The cursor stays at the session that the operator has selected, and until then at the top. A question is about
-// the session of its time, whatever comes.
+// The cursor stays at the session that the operator has selected, and until then at the top. A question is
+// about the session of its time, whatever comes.
 func TestSelection(t *testing.T) {
 	s := three(t, Size{80, 12})
 	all := s.instances[0].Sessions
@@ -236,7 +238,8 @@ func TestPaste(t *testing.T) {
 	if s, r := after(three(t, Size{80, 12}), Paste("Kyq")); s.asked != askNothing || r != (Request{}) {
 		t.Errorf("got question %d, %+v; want nothing", s.asked, r)
 	}
-	s, _ := after(three(t, Size{80, 12}), Key("/"), Paste("an\x1b[31m\n"+strings.Repeat("n", 200)), Key("enter"))
+	s, _ := after(three(t, Size{80, 12}), Key("/"), Paste("an\x1b[31m\n"+strings.Repeat("n", 200)),
+		Key("enter"))
 	if want := "an[31m" + strings.Repeat("n", maxFilter-6); s.filter != want {
 		t.Errorf("got the filter %q; want %q", s.filter, want)
 	}
@@ -270,7 +273,8 @@ func TestInstances(t *testing.T) {
 	if s, _ = after(s, answer(32, a.Instances[0].Sessions...)); strings.Contains(screen(s), "has ended") {
 		t.Errorf("after half a minute got\n%s\nwant nothing of it", screen(s))
 	}
-	if s, _ = after(s, Answer{At: a.At.Add(time.Hour)}); !strings.Contains(screen(s), "no ftpgate is running here") {
+	if s, _ = after(s, Answer{At: a.At.Add(time.Hour)}); !strings.Contains(screen(s),
+		"no ftpgate is running here") {
 		t.Errorf("got\n%s\nwant that none runs", screen(s))
 	}
 }
@@ -292,7 +296,8 @@ func TestTimeLine(t *testing.T) {
 		t.Errorf("got\n%s\nwant all but the last line", got)
 	}
 	s, _ = after(s, TimeLine{Of: of, Err: fmt.Errorf("it has\x1b[31m ended")})
-	if got := screen(s); !strings.Contains(got, "event 28\n!this is the last that was heard: it has\\x1b[31m ended\n") {
+	if got := screen(s); !strings.Contains(got, "event 28\n!this is the last that was heard: it "+
+		"has\\x1b[31m ended\n") {
 		t.Errorf("got\n%s\nwant what was there, and the reason", got)
 	}
 	s, _ = after(s, Key("q"), TimeLine{Of: of, Explained: e})

@@ -107,7 +107,8 @@ func (s State) forwardsLine() Line {
 	}
 	line := Line{Text: finding.Plural(n, "forward")}
 	if len(bad) > 0 {
-		line = Line{Text: fmt.Sprintf("%s, with a problem: %s", line.Text, strings.Join(bad, ", ")), Style: Bad}
+		line = Line{Text: fmt.Sprintf("%s, with a problem: %s", line.Text, strings.Join(bad, ", ")),
+			Style: Bad}
 	}
 	return line
 }
@@ -163,7 +164,8 @@ func (s State) statusLine() Line {
 		for _, l := range banLengths {
 			answers += fmt.Sprintf("%s: %s, ", l.key, l.text)
 		}
-		return Line{"ban " + s.about.one.Client.Addr().Unmap().String() + "? " + answers + "any other key: no",
+		return Line{"ban " + s.about.one.Client.Addr().Unmap().String() + "? " + answers +
+			"any other key: no",
 			Bad}
 	case s.message.Text != "":
 		style := Plain
@@ -265,7 +267,8 @@ func window(place, n, height int) (from, to int) {
 }
 
 // table draws a table. Where there is one instance, it has no column with the process, which is the first.
-func (s State) table(columns []terminal.Column, rows [][]string, selected int, bad func(row int) bool) []Line {
+func (s State) table(columns []terminal.Column, rows [][]string, selected int,
+	bad func(row int) bool) []Line {
 	if len(s.instances) < 2 {
 		columns = columns[1:]
 		for i := range rows {
@@ -315,7 +318,8 @@ func (s State) forwardsTable(height int) []Line {
 			strconv.FormatInt(f.Failed, 10), s.text(health),
 		})
 	}
-	return s.table(forwardColumns, rows, selected-from, func(row int) bool { return all[from+row].Problem != "" })
+	return s.table(forwardColumns, rows, selected-from,
+		func(row int) bool { return all[from+row].Problem != "" })
 }
 
 func (s State) endOf(l listed) time.Time {

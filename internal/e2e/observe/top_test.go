@@ -36,8 +36,10 @@ func TestTop(t *testing.T) {
 	screen.RunProgram("", "top", "--socket", s.Socket, "--interval", "200ms")
 	screen.Await("the sessions, with rates", func(text string) bool {
 		b.Carry(harness.RandomBytes(100_000))
-		return regexp.MustCompile(`3 sessions, 1 transfer  up 0 B/s  down [1-9.]+ [kM]?B/s`).MatchString(text) &&
-			regexp.MustCompile(`(?m)^.*-\d+ +192\.168\.5\.\d+ +somebody +\d+s +0 B +[1-9.]+ [kM]?B .* RETR file$`).
+		return regexp.MustCompile(`3 sessions, 1 transfer  up 0 B/s  down [1-9.]+ [kM]?B/s`).MatchString(
+			text) &&
+			regexp.MustCompile(
+				`(?m)^.*-\d+ +192\.168\.5\.\d+ +somebody +\d+s +0 B +[1-9.]+ [kM]?B .* RETR file$`).
 				MatchString(text)
 	})
 	wantTidy(t, screen, 80, 24)
@@ -55,33 +57,40 @@ func TestTop(t *testing.T) {
 	screen.Press("/")
 	screen.Type("owned")
 	screen.Press("Enter", "Enter")
-	screen.AwaitText("verdict", "nothing went wrong", "command      USER", `  an\x1b[2Jna\x1b]0;owned\x07\u202e\u4e2d`)
+	screen.AwaitText("verdict", "nothing went wrong", "command      USER",
+		`  an\x1b[2Jna\x1b]0;owned\x07\u202e\u4e2d`)
 	wantTidy(t, screen, 80, 24)
 	screen.Press("G")
 	screen.AwaitText("250 fine")
 	wantTidy(t, screen, 80, 24)
 
+	wantKillAndBan(s, screen, hostile, idle)
+	screen.Press("?")
+	screen.AwaitText("ban the session's client, after a question")
+	screen.Press("q", "q")
+	screen.AwaitPrompt()
+}
+
+// wantKillAndBan kills the session whose time line is shown, and bans the client of another one.
+func wantKillAndBan(s *harness.AdminGateway, screen *harness.Screen, shown, other harness.Session) {
 	screen.Press("K")
 	screen.AwaitText("kill? y: yes, any other key: no. Session ")
 	screen.Press("n")
-	hostile.WantAlive()
+	shown.WantAlive()
 	screen.Press("K")
 	screen.AwaitText("? y: yes")
 	screen.Press("y")
-	hostile.Client.Expect("421 an operator ended the session")
-	screen.AwaitText("ended by an operator")
+	shown.Client.Expect("421 an operator ended the session")
+	screen.Press("g")
+	screen.AwaitText("verdict    ended by an operator")
 	screen.Press("q", "Escape")
 	screen.AwaitText("2 sessions")
 	screen.Press("B")
 	screen.AwaitText("ban 192.168.5.", "h: an hour, d: a day, u: until it is lifted")
 	screen.Press("h")
-	idle.Client.Expect("421")
+	other.Client.Expect("421")
 	screen.AwaitText(": banned until 20", "0 sessions")
-	harness.WantContains(t, s.Output("bans"), ": ftpgate top\n")
-	screen.Press("?")
-	screen.AwaitText("ban the session's client, after a question")
-	screen.Press("q", "q")
-	screen.AwaitPrompt()
+	harness.WantContains(s.T, s.Output("bans"), ": ftpgate top\n")
 }
 
 // wantTidy: nothing that a peer has sent has reached the terminal as it was, and each line fits.
@@ -107,8 +116,8 @@ func wantTidy(t *testing.T, s *harness.Screen, columns, rows int) {
 	}
 }
 
-// The terminal is given back as it was: after q, Ctrl-C, Ctrl-Z and SIGTERM. The screen follows the terminal's
-// size, also a very small one.
+// The terminal is given back as it was: after q, Ctrl-C, Ctrl-Z and SIGTERM. The screen follows the
+// terminal's size, also a very small one.
 func TestTopTerminal(t *testing.T) {
 	t.Parallel()
 	st, s := harness.NewAdminTestbed(t, fmt.Sprintf(harness.ForwardConfig, "files", harness.Gateway4))
@@ -137,16 +146,7 @@ func TestTopTerminal(t *testing.T) {
 		}
 	}
 	top()
-	screen.Resize(40, 10)
-	screen.Await("40 columns", func(text string) bool {
-		lines := strings.Split(text, "\n")
-		return lines[0][38:] == ".." && len(lines[0]) == 40 && len(lines) == 11 &&
-			strings.Contains(text, "192.168.5.")
-	})
-	screen.Resize(12, 3)
-	screen.AwaitText("by rate\n")
-	screen.Resize(80, 24)
-	screen.AwaitText("? help  enter time line")
+	wantSizes(screen)
 	screen.Press("C-z")
 	wantBack("ctrl-z")
 	screen.Type("fg")
@@ -169,6 +169,20 @@ func TestTopTerminal(t *testing.T) {
 	wantBack("sigterm")
 	screen.RunProgram("TERM=dumb", "top", "--socket", s.Socket)
 	screen.AwaitText("ftpgate: top cannot draw on this terminal (TERM=dumb)")
+}
+
+// wantSizes: the screen follows the size of the terminal.
+func wantSizes(screen *harness.Screen) {
+	screen.Resize(40, 10)
+	screen.Await("40 columns", func(text string) bool {
+		lines := strings.Split(text, "\n")
+		return lines[0][38:] == ".." && len(lines[0]) == 40 && len(lines) == 11 &&
+			strings.Contains(text, "192.168.5.")
+	})
+	screen.Resize(12, 3)
+	screen.AwaitText("by rate\n")
+	screen.Resize(80, 24)
+	screen.AwaitText("? help  enter time line")
 }
 
 // Without --socket top finds every ftpgate and says which is which. One that hangs is shown as such, and one

@@ -104,8 +104,8 @@ func (p Places) whose() string {
 	return "no socket of yours answers, and only root sees those of other users"
 }
 
-// Find returns an instance for each socket, without asking it: the process behind the socket may have ended. The
-// caller closes each.
+// Find returns an instance for each socket, without asking it: the process behind the socket may have ended.
+// The caller closes each.
 func (p Places) Find() []*Instance {
 	var all []*Instance
 	for _, s := range p.find() {
