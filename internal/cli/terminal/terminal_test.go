@@ -92,3 +92,24 @@ func TestOf(t *testing.T) {
 		}
 	}
 }
+
+// TestFirstColumn: the first column can be left out, too, and the last one says how little is enough for it.
+func TestFirstColumn(t *testing.T) {
+	columns := []Column{{Head: "PROCESS", Rank: 2}, {Head: "NAME"}, {Head: "SIZE", Rank: 1}, {Head: "DOING",
+		Least: 4}}
+	rows := [][]string{{"12", "anna", "10", "retrieving"}}
+	for width, want := range map[int]string{
+		26: "PROCESS  NAME  SIZE  DOING", 18: "NAME  SIZE  DOING", 12: "NAME  DOING", 3: "N..",
+	} {
+		if got := (Terminal{Width: width}).Table(columns, rows)[0]; got != want {
+			t.Errorf("in %d cells: got %q; want %q", width, got, want)
+		}
+	}
+}
+
+// TestASCII: a terminal that shows nothing else gets nothing else.
+func TestASCII(t *testing.T) {
+	if got, want := (Terminal{Width: 80, ASCII: true}).Text("~ é\x1b"), `~ \u00e9\x1b`; got != want {
+		t.Errorf("got %q; want %q", got, want)
+	}
+}
