@@ -33,7 +33,8 @@ every ftpgate of this user; root finds those of all users.`,
 		Args: noArgs,
 	}, func(ctx context.Context, cmd *cobra.Command, a *adminFlags, _ []string) error {
 		if interval < leastTopInterval {
-			return failure{exitUsage, fmt.Errorf("--interval %s: want at least %s", interval, leastTopInterval)}
+			return failure{exitUsage, fmt.Errorf("--interval %s: want at least %s", interval,
+				leastTopInterval)}
 		}
 		in, out, err := screenOf(cmd)
 		if err != nil {
