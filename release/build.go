@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/sha256"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,12 +16,13 @@ type target struct {
 	goarch   string
 	goarm    string   // empty: it is no ARM of 32 bits
 	nfpmArch string   // what nfpm calls it; it knows the distributions' words
-	packages []format // nil: the program alone
+	packages []format // nil: none
+	image    bool     // there is a container image
 }
 
 var targets = []target{
-	{name: "amd64", goarch: "amd64", nfpmArch: "amd64", packages: formats},
-	{name: "arm64", goarch: "arm64", nfpmArch: "arm64", packages: formats},
+	{name: "amd64", goarch: "amd64", nfpmArch: "amd64", packages: formats, image: true},
+	{name: "arm64", goarch: "arm64", nfpmArch: "arm64", packages: formats, image: true},
 	{name: "armv7", goarch: "arm", goarm: "7", nfpmArch: "arm7", packages: formats},
 	{name: "riscv64", goarch: "riscv64"},
 }
@@ -43,19 +45,24 @@ func (s source) do(cmd *exec.Cmd) error {
 	return nil
 }
 
-// writeChecksums writes SHA256SUMS, which sha256sum --check reads.
+// writeChecksums writes SHA256SUMS, which sha256sum --check reads, of all files below a directory.
 func writeChecksums(dir string) error {
-	entries, err := os.ReadDir(dir) // in the order of names
-	if err != nil {
-		return err
-	}
 	var sums strings.Builder
-	for _, e := range entries {
-		content, err := os.ReadFile(filepath.Join(dir, e.Name()))
+	// in the order of names
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(&sums, "%x  %s\n", sha256.Sum256(content), e.Name())
+		name, err := filepath.Rel(dir, path)
+		fmt.Fprintf(&sums, "%x  %s\n", sha256.Sum256(content), name)
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	return os.WriteFile(filepath.Join(dir, "SHA256SUMS"), []byte(sums.String()), 0o644)
 }

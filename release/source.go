@@ -19,6 +19,7 @@ type source struct {
 	version  string    // of the packages: "0.2.0" if its tag is there, else "0.2.0+git20261130142317"
 	time     time.Time // the commit's, or that of SOURCE_DATE_EPOCH: every file gets it
 	modified bool      // files differ from the commit
+	url      string    // where the repository is published; empty: not said
 }
 
 // readSource asks git for the commit. Without git the release is what VERSION says, and SOURCE_DATE_EPOCH has
