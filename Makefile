@@ -2,8 +2,8 @@
 # servers Debian or Ubuntu and root; without them the tests that need them are skipped (with
 # CI=true a skip is a failure).
 
-.PHONY: build extras install install-systemd install-openrc uninstall packages release \
-	test test-packages test-kernels test-page race lint peers fuzz soak bench
+.PHONY: build extras install install-systemd install-openrc uninstall packages release image \
+	test test-packages test-kernels test-page test-image race lint peers fuzz soak bench
 
 # The program, and in build/ what is installed beside it.
 build:
@@ -62,6 +62,11 @@ install-openrc:
 # Packages for Linux distributions, and with the rest of a release, in dist/.
 packages release: build
 	go -C release run . $@
+
+# The container image alone, in dist/: an OCI layout, and an archive for each architecture. SOURCE is the
+# address of the repository, which the image names.
+image:
+	go -C release run . -source '$(SOURCE)' image
 
 # All but the configuration, and what the service wrote.
 uninstall:
@@ -142,6 +147,14 @@ test-page:
 	./scripts/test-peers page
 	mkdir -p $(PAGE_PHOTOS)
 	PAGE_PHOTOS='$(abspath $(PAGE_PHOTOS))' go test $(TESTFLAGS) -count=1 ./internal/e2e/page
+
+# The image in a network with containers, compose.yaml and the chart for Kubernetes: as root. The libraries of
+# Kubernetes take minutes to compile.
+test-image: peers image
+	go -C release/containertest vet ./...
+	go -C release/containertest tool -modfile=../../go.mod staticcheck ./...
+	go -C release/containertest mod tidy -diff
+	go -C release/containertest test -vet=off -count=1 -timeout 60m ./...
 
 # Each fuzz target for FUZZTIME.
 FUZZTIME ?= 30s
