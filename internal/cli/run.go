@@ -58,13 +58,21 @@ func load(cmd *cobra.Command, file string) (*config.Config, error) {
 
 func newRun() *cobra.Command {
 	logs := &logFlags{}
+	var watch bool
+	var watched *daemon.FileWatch
 	cmd := withFile(&cobra.Command{
 		Use:   "run [-c FILE]",
 		Short: "Run the gateway that a file describes",
 		Long: `Run the gateway that FILE describes, until interrupted. On SIGHUP it reads the file
 again: an invalid file changes nothing, and forwards that did not change keep
-every session; changes of [admin] and [log] wait for the next start. On SIGUSR1
-it opens its logs of transfers again, after logrotate has moved them.`,
+every session; changes of [admin] and [log] wait for the next start. With --watch
+it does so whenever the file changes. On SIGUSR1 it opens its logs of transfers
+again, after logrotate has moved them.`,
+		PreRun: func(cmd *cobra.Command, _ []string) { // before the file is read
+			if watch {
+				watched = daemon.WatchFile(cmd.Flag("config").Value.String())
+			}
+		},
 	}, func(cmd *cobra.Command, file string, c *config.Config) error {
 		if err := logs.apply(cmd, c); err != nil {
 			return err
@@ -83,6 +91,7 @@ it opens its logs of transfers again, after logrotate has moved them.`,
 			File:   file,
 			Log:    log,
 			Reload: reload,
+			Watch:  watched,
 			Reopen: reopen,
 			Load: func() (*config.Config, error) {
 				again, err := config.Load(file)
@@ -98,6 +107,7 @@ it opens its logs of transfers again, after logrotate has moved them.`,
 		}
 		return orFailed(d.Run(ctx))
 	})
+	cmd.Flags().BoolVar(&watch, "watch", false, "read FILE again when it changes")
 	logs.addKeys(cmd)
 	logs.addQuiet(cmd)
 	return cmd

@@ -33,6 +33,7 @@ type Daemon struct {
 	Log    *slog.Logger
 
 	Reload <-chan os.Signal               // requests a reload; nil: never
+	Watch  *FileWatch                     // reloads when the file changes; nil: nothing does
 	Load   func() (*config.Config, error) // returns the configuration to reload; nil: there is none
 	Reopen <-chan os.Signal               // requests that the transfer logs are reopened; nil: never
 

@@ -167,6 +167,8 @@ func (r *instance) serve(ctx context.Context) {
 	defer ticker.Stop()
 	reports := time.NewTicker(logReportTime)
 	defer reports.Stop()
+	checkFile, stopChecks := r.Watch.ticks()
+	defer stopChecks()
 	for {
 		select {
 		case <-ctx.Done():
@@ -175,6 +177,10 @@ func (r *instance) serve(ctx context.Context) {
 			r.logLimit.Report(now)
 		case <-r.Reload:
 			_ = r.reload(ctx, ticker) // which has logged it
+		case <-checkFile:
+			if r.Watch.changed() {
+				_ = r.reload(ctx, ticker) // which has logged it
+			}
 		case result := <-r.reloads:
 			result <- r.reload(ctx, ticker)
 		case <-r.watchdogPing:

@@ -28,6 +28,7 @@ func (r *instance) requestReload(ctx context.Context) error {
 func (r *instance) reload(ctx context.Context, ticker *time.Ticker) error {
 	r.notify(systemd.Reloading())
 	_ = r.repairer.Repair(ctx) // which has logged it; the file may be the same
+	r.Watch.reads()
 	err := r.replaceConfig(ctx)
 	if err != nil {
 		r.Log.Error("reload failed; the old configuration stays in effect", "err", firstLines(err))
