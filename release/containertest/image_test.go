@@ -15,15 +15,14 @@ import (
 
 func TestMain(m *testing.M) { harness.Main(m) }
 
-// TestImageServes runs the image behind published ports, as an engine would, before a server in another
-// container: ports 21 and 50000 of the gateway lead to it.
+// TestImageServes runs the image with the command of compose.yaml behind the ports that it publishes, as an
+// engine would, before a server in another container.
 func TestImageServes(t *testing.T) {
 	l, gateway := newEngine(t)
 	server := gateway.connect(t, "ftp", serverAddr)
 	c := gateway.connect(t, "ftpgate", containerAddr)
 	s := peers.VSFTPD(t, server, netip.AddrPortFrom(serverAddr, 21))
-	run(t, c, readImage(t), "forward", "--passive-ports", "50000", "--advertise", lab.GatewayLAN4.String(),
-		":2121", "ftp").AwaitReady()
+	run(t, c, readImage(t), composed(t).Services["ftpgate"].Command...).AwaitReady()
 	at := netip.AddrPortFrom(lab.GatewayLAN4, 21)
 	for _, client := range []peers.Client{peers.Curl, peers.LFTP} {
 		for _, mode := range []peers.Mode{peers.PASV, peers.EPSV} {
