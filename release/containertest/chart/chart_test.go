@@ -271,7 +271,7 @@ metrics: {tokenSecret: scrape}
 		t.Fatalf("%v\n%s", err, o.file)
 	}
 	if len(c.Forwards) != 2 || c.Forwards[0].Name != `a "name" <with> signs \ and # more` ||
-		c.Forwards[0].MaxSessions != 500000 || c.Forwards[0].TLS.Cert != "/tls/tls.crt" ||
+		c.Forwards[0].Limits.Sessions != 500_000 || c.Forwards[0].TLS.Cert != "/tls/tls.crt" ||
 		c.Admin.Listen.Port != 9121 || len(c.Deny.Prefixes) != 2 {
 		t.Errorf("got %+v of\n%s\nwant what the values say", c, o.file)
 	}
@@ -284,7 +284,7 @@ metrics: {tokenSecret: scrape}
 func TestRefused(t *testing.T) {
 	for values, want := range map[string]string{
 		"": "config.forward is empty",
-		"config: {forward: [{listen: ':21', server: ftp}]}": "set passive_ports",
+		"config: {forward: [{listen: ':21', server: ftp}]}":                             "set passive_ports",
 		"config: {forward: [{listen: ':21', server: ftp, passive_ports: 50000-59999}]}": "at most 100",
 		"config: {forward: [{listen: ':21'}]}":                                          "server",
 		"kind: StatefulSet\n" + minimal:                                                 "kind",
