@@ -1,6 +1,8 @@
 package containertest
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -87,52 +89,72 @@ func (e engine) connect(t *testing.T, name string, addr netip.Addr) *lab.Host {
 	return h
 }
 
-// containerScript is the engine: it makes $1 the root of a container, read-only but for /tmp and the state
-// directory, and runs the program there without privileges. $2 is the user, $3 the environment; the rest is the
-// command.
+// containerScript is the engine: it makes $1 the root of a container, read-only but for /tmp, /run and the state
+// directory, and runs the program there. $2 is the user, $3 the environment, $4 the capabilities that root
+// has; the rest is the command.
 const containerScript = `
-root=$1 user=$2 environment=$3
-shift 3
+root=$1 user=$2 environment=$3 capabilities=$4
+shift 4
 mount -t proc proc "$root/proc"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+mount -t tmpfs -o mode=755 tmpfs "$root/run"
 mount -t tmpfs -o mode=700,uid=${user%:*},gid=${user#*:} tmpfs "$root/var/lib/ftpgate"
 mount -o remount,bind,ro "$root"
 exec env -i $environment /usr/bin/setpriv --no-new-privs --inh-caps=-all \
-	--bounding-set=-all,+sys_chroot,+setuid,+setgid \
+	--bounding-set=-all,+sys_chroot,+setuid,+setgid$capabilities \
 	/usr/sbin/chroot --userspec="$user" --groups= "$root" "$@"`
 
-// run runs the image in a network, with arguments in place of its own.
-func run(t *testing.T, h *lab.Host, i image, args ...string) *harness.Program {
-	t.Helper()
-	return runMounted(t, h, i, nil, args...)
+// container is how to run an image.
+type container struct {
+	image        image
+	user         string // "UID:GID"; empty: the image's
+	capabilities string // of root: "+NAME,+NAME" with commas before each; empty: none
+	file         string // the text of its /etc/ftpgate/ftpgate.toml; empty: there is none
+	args         []string
 }
 
-// runMounted is run with files of the host at paths of the container.
-func runMounted(t *testing.T, h *lab.Host, i image, mounts map[string]string, args ...string,
-) *harness.Program {
+// run runs a container in a network.
+func (c container) run(t *testing.T, h *lab.Host) *harness.Program {
 	t.Helper()
+	i := c.image
 	if harness.SingleUser(t) {
 		labtest.Refused(t, "this user namespace has no other user than root: run as root")
 	}
 	root := i.unpack(t)
 	script := "mount --make-rprivate /\nmount --bind \"$1\" \"$1\"\n"
-	for from, to := range mounts {
-		if err := os.WriteFile(filepath.Join(root, to), nil, 0o644); err != nil {
+	files := map[string]string{"etc/hosts": fmt.Sprintf("127.0.0.1 localhost\n%s ftp\n", serverAddr)}
+	if c.file != "" {
+		files["etc/ftpgate/ftpgate.toml"] = c.file
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		script += fmt.Sprintf("mount --bind %s \"$1%s\"\n", from, to)
 	}
-	if err := os.Mkdir(filepath.Join(root, "proc"), 0o755); err != nil {
-		t.Fatal(err)
+	for _, dir := range []string{"proc", "run"} { // engines make what they mount
+		if err := os.Mkdir(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
-	hosts := fmt.Sprintf("127.0.0.1 localhost\n%s ftp\n", serverAddr) // engines write it
-	if err := os.WriteFile(filepath.Join(root, "etc/hosts"), []byte(hosts), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	words := append([]string{"-ec", script + containerScript, "engine", root, i.config.User,
-		strings.Join(i.config.Env, " ")}, append(i.config.Entrypoint, args...)...)
+	words := append([]string{"-ec", script + containerScript, "engine", root, cmp.Or(c.user, i.config.User),
+		strings.Join(i.config.Env, " "), c.capabilities}, append(i.config.Entrypoint, c.args...)...)
 	cmd := exec.Command("/bin/sh", words...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL,
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS}
 	return harness.StartCommand(t, h, cmd)
+}
+
+// inside runs a command in a container, as "docker exec" does, and returns its exit status.
+func (c container) inside(t *testing.T, p *harness.Program, args ...string) (output string, status int) {
+	t.Helper()
+	uid, gid, _ := strings.Cut(cmp.Or(c.user, c.image.config.User), ":")
+	cmd := exec.Command("nsenter", append([]string{fmt.Sprintf("--target=%d", p.Cmd.Process.Pid), "--mount",
+		"--pid", "--root", "--wd", "--setuid=" + uid, "--setgid=" + gid}, args...)...)
+	cmd.Env = c.image.config.Env
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
 }

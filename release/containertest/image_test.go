@@ -3,14 +3,13 @@ package containertest
 import (
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"ftpgate/internal/e2e/harness"
 	"ftpgate/internal/e2e/peers"
 	"ftpgate/internal/try/lab"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
@@ -22,7 +21,14 @@ func TestImageServes(t *testing.T) {
 	server := gateway.connect(t, "ftp", serverAddr)
 	c := gateway.connect(t, "ftpgate", containerAddr)
 	s := peers.VSFTPD(t, server, netip.AddrPortFrom(serverAddr, 21))
-	run(t, c, readImage(t), composed(t).Services["ftpgate"].Command...).AwaitReady()
+	service := composed(t).Services["ftpgate"]
+	run := container{image: readImage(t), args: service.Command}
+	p := run.run(t, c).AwaitReady()
+	check := service.HealthCheck.Test[1:] // behind CMD
+	check[0] = "/usr/bin/" + check[0]     // nsenter has a PATH of its own
+	if out, status := run.inside(t, p, check...); status != 0 || !strings.Contains(out, ":2121 leads to ftp") {
+		t.Errorf("%v: got status %d,\n%s\nwant 0, and the forward", check, status, out)
+	}
 	at := netip.AddrPortFrom(lab.GatewayLAN4, 21)
 	for _, client := range []peers.Client{peers.Curl, peers.LFTP} {
 		for _, mode := range []peers.Mode{peers.PASV, peers.EPSV} {
@@ -42,22 +48,18 @@ func TestImageRuns(t *testing.T) {
 	_, gateway := newEngine(t)
 	c := gateway.connect(t, "ftpgate", containerAddr)
 
-	p := run(t, c, image, image.config.Cmd...)
+	p := container{image: image, args: image.config.Cmd}.run(t, c)
 	if got := p.Wait(); got != 2 {
 		t.Errorf("without a file: got exit status %d; want 2", got)
 	}
 	harness.WantContains(t, p.Log(), "/etc/ftpgate/ftpgate.toml: no such file or directory")
 
-	file := filepath.Join(t.TempDir(), "ftpgate.toml")
-	if err := os.WriteFile(file, []byte(`health = "off"
+	p = container{image: image, args: image.config.Cmd, file: `health = "off"
 [[forward]]
 listen = ":2121"
 server = "ftp"
 tls = { client = "required", cert = "self-signed", server = "required" }
-`), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	p = runMounted(t, c, image, map[string]string{file: "/etc/ftpgate/ftpgate.toml"}, image.config.Cmd...)
+`}.run(t, c)
 	p.AwaitReady()
 	// It trusts authorities and can keep its certificate, or there would be other warnings.
 	harness.WantContains(t, p.Log(), "clients cannot verify it unless you give them /var/lib/ftpgate/")
@@ -68,6 +70,28 @@ tls = { client = "required", cert = "self-signed", server = "required" }
 		"CapPrm:\t0000000000000000", "CapEff:\t0000000000000000", "NoNewPrivs:\t1"} {
 		harness.WantContains(t, harness.ReadFile(t, fmt.Sprintf("/proc/%d/status", p.Cmd.Process.Pid)), line)
 	}
+	p.Interrupt()
+}
+
+// TestImageOnNode runs the image as the chart's DaemonSet does: in the host's network, as root with two
+// capabilities, so that the kernel carries the data.
+func TestImageOnNode(t *testing.T) {
+	l := labtest.New(t)
+	s := peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
+	run := container{image: readImage(t), user: "0:65532", capabilities: ",+net_admin,+net_bind_service",
+		args: []string{"run", "--watch"}, file: fmt.Sprintf(`health = "off"
+[[forward]]
+listen = ":21"
+server = %q
+data = "kernel"
+`, lab.ServerAddr4)}
+	p := run.run(t, l.Gateway()).AwaitReady()
+	if out, status := run.inside(t, p, "/usr/bin/ftpgate", "status"); status != 0 {
+		t.Errorf("the probe: got status %d,\n%s\nwant 0", status, out)
+	}
+	out := peers.RunClient(t, l.Client(), peers.Curl, s, peers.PASV, netip.AddrPortFrom(lab.GatewayLAN4, 21))
+	out.WantFiles(t, s)
+	out.WantAnnounced(t, lab.GatewayLAN4)
 	p.Interrupt()
 }
 

@@ -3,6 +3,7 @@ package chart
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -205,8 +206,19 @@ func TestDaemonSet(t *testing.T) {
 		t.Errorf("got host network %v, DNS %s; want both for the node's network", pod.HostNetwork,
 			pod.DNSPolicy)
 	}
-	if ports := pod.Containers[0].Ports; len(ports) != 1 || ports[0].ContainerPort != 21 {
-		t.Errorf("got the ports %v; want 21 alone", ports)
+}
+
+// TestConfigRollsNothing: another configuration is read again by the pod that runs.
+func TestConfigRollsNothing(t *testing.T) {
+	before, after := rendered(t, minimal), rendered(t, minimal+`
+    - {listen: ":2121", server: ftp.example.net, passive_ports: "50001-50004"}
+`)
+	if before.file == after.file || len(after.services[0].Spec.Ports) != 7 {
+		t.Errorf("got %d ports and the file\n%s\nwant 7, and another file", len(after.services[0].Spec.Ports),
+			after.file)
+	}
+	if !reflect.DeepEqual(before.deployments, after.deployments) {
+		t.Error("got another deployment; want the same, so that sessions continue")
 	}
 }
 
@@ -235,6 +247,12 @@ func TestMetrics(t *testing.T) {
 	}
 	if chosen != 1 {
 		t.Errorf("the monitor chooses %d services; want one", chosen)
+	}
+	for _, v := range o.deployments[0].Spec.Template.Spec.Volumes {
+		if v.Name == "token" && *v.Secret.DefaultMode != 0o440 {
+			t.Errorf("the token has mode %o; want 440: ftpgate refuses one that others can read",
+				*v.Secret.DefaultMode)
+		}
 	}
 	if !strings.Contains(o.file, `token_file = "/run/secrets/ftpgate/token"`) {
 		t.Errorf("got the file\n%s\nwant the token in it", o.file)

@@ -54,10 +54,7 @@ ftpgate.toml. The value of a key is JSON, which is TOML, too. What is above the 
 {{- end }}
 {{ end }}
 
-{{/*
-The ports of the forwards, as JSON: [{"name": ..., "port": ...}]. Without a Service nobody needs to know those of
-data connections.
-*/}}
+{{/* The ports of the forwards, as JSON: [{"name": ..., "port": ...}]. */}}
 {{- define "ftpgate.ports" -}}
 {{- $ports := list }}
 {{- $seen := dict }}
@@ -67,7 +64,6 @@ data connections.
 {{- $_ := set $seen (toString $listen) true }}
 {{- $ports = append $ports (dict "name" (printf "ftp-%d" $i) "port" $listen) }}
 {{- end }}
-{{- if eq $.Values.kind "Deployment" }}
 {{- if not $forward.passive_ports }}
 {{- fail (printf "config.forward %d: set passive_ports, which the Service publishes; one port is enough" $i) }}
 {{- end }}
@@ -82,7 +78,6 @@ data connections.
 {{- if not (hasKey $seen (toString $port)) }}
 {{- $_ := set $seen (toString $port) true }}
 {{- $ports = append $ports (dict "name" (printf "data-%d" $port) "port" $port) }}
-{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
