@@ -37,7 +37,8 @@ func TestImageReproducible(t *testing.T) {
 		t.Errorf("got the checksums\n%s\nthen\n%s\nwant the same twice", sums[0], sums[1])
 	}
 	for _, name := range []string{"ftpgate-0.2.0+git20261130142317-image/index.json",
-		"ftpgate-0.2.0+git20261130142317-image-amd64.tar", "ftpgate-0.2.0+git20261130142317-image-arm64.tar"} {
+		"ftpgate-0.2.0+git20261130142317-image-amd64.tar",
+		"ftpgate-0.2.0+git20261130142317-image-arm64.tar"} {
 		if !strings.Contains(sums[0], "  "+name+"\n") {
 			t.Errorf("got the checksums\n%s\nwant %s among them", sums[0], name)
 		}

@@ -335,7 +335,16 @@ var rows = []row{
 		testing: []string{"try/lab/labtest"}},
 	{pkg: "packagingtest", testing: []string{"config", "try/lab/labtest"}},
 	{pkg: "release",
-		owns: []string{"github.com/CycloneDX/cyclonedx-go", "github.com/goreleaser/nfpm/v2"}},
+		owns: []string{
+			"github.com/CycloneDX/cyclonedx-go", "github.com/google/go-containerregistry",
+			"github.com/goreleaser/nfpm/v2", "golang.org/x/crypto/x509roots/fallback",
+		}},
+	{pkg: "release/containertest",
+		testing: []string{
+			"try/lab", "try/lab/labtest", "e2e/harness", "e2e/peers", "github.com/compose-spec/compose-go/v2",
+		}},
+	{pkg: "release/containertest/chart",
+		testing: []string{"config", "helm.sh/helm/v3", "k8s.io/api", "sigs.k8s.io/yaml"}},
 	{pkg: "release/manpage", owns: []string{"github.com/cpuguy83/go-md2man/v2"}},
 }
 

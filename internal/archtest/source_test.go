@@ -151,7 +151,8 @@ func load(t *testing.T) []*pkg {
 func requirements(t *testing.T) map[string]requirement {
 	t.Helper()
 	found := map[string]requirement{}
-	for _, name := range []string{"go.mod", "bench/go.mod", "release/go.mod"} {
+	for _, name := range []string{"go.mod", "bench/go.mod", "release/go.mod",
+		"release/containertest/go.mod"} {
 		text, err := os.ReadFile(filepath.Join(root, name))
 		if err != nil {
 			t.Fatal(err)

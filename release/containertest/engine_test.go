@@ -89,9 +89,9 @@ func (e engine) connect(t *testing.T, name string, addr netip.Addr) *lab.Host {
 	return h
 }
 
-// containerScript is the engine: it makes $1 the root of a container, read-only but for /tmp, /run and the state
-// directory, and runs the program there. $2 is the user, $3 the environment, $4 the capabilities that root
-// has; the rest is the command.
+// containerScript is the engine: it makes $1 the root of a container, read-only but for /tmp, /run and the
+// state directory, and runs the program there. $2 is the user, $3 the environment, $4 the capabilities that
+// root has; the rest is the command.
 const containerScript = `
 root=$1 user=$2 environment=$3 capabilities=$4
 shift 4

@@ -26,7 +26,8 @@ func TestImageServes(t *testing.T) {
 	p := run.run(t, c).AwaitReady()
 	check := service.HealthCheck.Test[1:] // behind CMD
 	check[0] = "/usr/bin/" + check[0]     // nsenter has a PATH of its own
-	if out, status := run.inside(t, p, check...); status != 0 || !strings.Contains(out, ":2121 leads to ftp") {
+	if out, status := run.inside(t, p, check...); status != 0 || !strings.Contains(out,
+		":2121 leads to ftp") {
 		t.Errorf("%v: got status %d,\n%s\nwant 0, and the forward", check, status, out)
 	}
 	at := netip.AddrPortFrom(lab.GatewayLAN4, 21)
@@ -98,7 +99,8 @@ data = "kernel"
 // TestImageFiles: the image has what its program needs, and no more.
 func TestImageFiles(t *testing.T) {
 	image := readImage(t)
-	want := "etc/ etc/ftpgate/ etc/group etc/passwd etc/ssl/ etc/ssl/certs/ etc/ssl/certs/ca-certificates.crt " +
+	want := "etc/ etc/ftpgate/ etc/group etc/passwd etc/ssl/ etc/ssl/certs/ " +
+		"etc/ssl/certs/ca-certificates.crt " +
 		"tmp/ usr/ usr/bin/ usr/bin/ftpgate usr/share/ usr/share/licenses/ usr/share/licenses/ftpgate/ " +
 		"usr/share/licenses/ftpgate/LICENSES.txt var/ var/lib/ var/lib/ftpgate/"
 	if got := strings.Join(image.names, " "); got != want {

@@ -127,7 +127,8 @@ func wantPods(t *testing.T, pod core.PodSpec, user int64, added ...core.Capabili
 	t.Helper()
 	s, c := pod.SecurityContext, pod.Containers[0].SecurityContext
 	if *s.RunAsUser != user || s.SeccompProfile.Type != core.SeccompProfileTypeRuntimeDefault {
-		t.Errorf("got user %d, seccomp %s; want %d, RuntimeDefault", *s.RunAsUser, s.SeccompProfile.Type, user)
+		t.Errorf("got user %d, seccomp %s; want %d, RuntimeDefault", *s.RunAsUser, s.SeccompProfile.Type,
+			user)
 	}
 	if *c.AllowPrivilegeEscalation || *c.Privileged || !*c.ReadOnlyRootFilesystem ||
 		!slices.Equal(c.Capabilities.Drop, []core.Capability{"ALL"}) ||
@@ -306,8 +307,9 @@ func TestRefused(t *testing.T) {
 		"config: {forward: [{listen: ':21', server: ftp, passive_ports: 50000-59999}]}": "at most 100",
 		"config: {forward: [{listen: ':21'}]}":                                          "server",
 		"kind: StatefulSet\n" + minimal:                                                 "kind",
-		minimal + "metrics: {serviceMonitor: {enabled: true}}":                          "needs metrics.tokenSecret",
-		"kind: DaemonSet\n" + minimal + "networkPolicy: {enabled: true}":                "networkPolicy",
+		minimal + "metrics: {serviceMonitor: {enabled: true}}": "needs " +
+			"metrics.tokenSecret",
+		"kind: DaemonSet\n" + minimal + "networkPolicy: {enabled: true}": "networkPolicy",
 	} {
 		if _, err := render(t, values); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got error %v; want %q", values, err, want)
