@@ -34,7 +34,7 @@ func TestSetBans(t *testing.T) {
 		t.Errorf("got error %v; want %v", err, broken)
 	}
 	b.kernel.fail(nil)
-	if _, err := b.Repair(nil); err != nil {
+	if _, _, err := b.Repair(nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := b.kernel.repaired[0].Text(); !strings.Contains(got, "192.0.2.7") {

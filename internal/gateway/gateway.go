@@ -23,8 +23,9 @@ import (
 type Kernel interface {
 	// Apply replaces the table with t, and removes the stale tables, all in one transaction.
 	Apply(t ruleset.Table, stale ...string) error
-	// Repair restores t after changes of another program, and returns how the kernel's table differed.
-	Repair(t ruleset.Table) (differences []string, err error)
+	// Repair restores t after changes of another program, and returns how the kernel's table differed. If more
+	// is true, it has restored what serves sessions, and the next call restores the rest.
+	Repair(t ruleset.Table) (differences []string, more bool, err error)
 	// Remove deletes a table. A table that does not exist is no error.
 	Remove(name string) error
 }
@@ -158,16 +159,16 @@ func (g *Gateway) SetBans(bans ban.Ranges) error {
 
 // Repair compares the kernel's table with the published one, and restores what another program has removed,
 // except elements that expire. It returns how the table differed. emptied are the sets from which another
-// program has deleted elements.
-func (g *Gateway) Repair(emptied []string) (differences []string, err error) {
+// program has deleted elements. If more is true, the next call restores the rest: it may take seconds.
+func (g *Gateway) Repair(emptied []string) (differences []string, more bool, err error) {
 	g.changing.Lock()
 	defer g.changing.Unlock()
 	forwards, _ := g.published()
 	table := g.build(forwards)
 	if g.kernel == nil || table.Empty() {
-		return nil, nil
+		return nil, false, nil
 	}
-	differences, err = g.kernel.Repair(table)
+	differences, more, err = g.kernel.Repair(table)
 	if err == nil && len(differences) > 0 && g.OnApply != nil {
 		g.OnApply()
 	}
@@ -177,9 +178,9 @@ func (g *Gateway) Repair(emptied []string) (differences []string, err error) {
 		}
 	}
 	if err != nil {
-		return differences, fmt.Errorf("gateway: repair: %w", err)
+		return differences, false, fmt.Errorf("gateway: repair: %w", err)
 	}
-	return differences, nil
+	return differences, more, nil
 }
 
 // Stop removes the table.

@@ -77,12 +77,12 @@ type kernel struct {
 }
 
 // Repair finds a chain missing.
-func (k *kernel) Repair(t ruleset.Table) ([]string, error) {
+func (k *kernel) Repair(t ruleset.Table) ([]string, bool, error) {
 	k.block()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.repaired = append(k.repaired, t)
-	return []string{"chain a"}, k.err
+	return []string{"chain a"}, false, k.err
 }
 
 func (k *kernel) Apply(t ruleset.Table, stale ...string) error {

@@ -31,7 +31,7 @@ func TestReadersDoNotWaitForTheKernel(t *testing.T) {
 	for what, change := range map[string]func(*bench) error{
 		"publish": func(b *bench) error { return b.Publish(nil) },
 		"repair": func(b *bench) error {
-			_, err := b.Repair(nil)
+			_, _, err := b.Repair(nil)
 			return err
 		},
 		"stop": func(b *bench) error { return b.Stop() },

@@ -86,20 +86,20 @@ func TestRepair(t *testing.T) {
 	if err := b.Publish([]forward.Resolved{proxied(":2121", "203.0.113.21")}); err != nil {
 		t.Fatal(err)
 	}
-	differences, err := b.Repair([]string{"pinhole4", "control4"})
+	differences, _, err := b.Repair([]string{"pinhole4", "control4"})
 	if want := []string{"chain a", "missing elements of map pinhole4"}; err != nil ||
 		!slices.Equal(differences, want) || len(b.kernel.repaired) != 1 || b.kernel.repaired[0].Empty() {
 		t.Errorf("repair: got differences %q, error %v; want %q", differences, err, want)
 	}
 	b.kernel.err = errors.New("no permission")
-	if _, err := b.Repair(nil); !errors.Is(err, b.kernel.err) {
+	if _, _, err := b.Repair(nil); !errors.Is(err, b.kernel.err) {
 		t.Errorf("repair: got error %v; want %v", err, b.kernel.err)
 	}
 	b.kernel.err = nil
 	if err := b.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if differences, err := b.Repair(nil); err != nil || len(differences) > 0 || len(b.kernel.repaired) != 2 {
+	if differences, _, err := b.Repair(nil); err != nil || len(differences) > 0 || len(b.kernel.repaired) != 2 {
 		t.Errorf("repair after Stop: got differences %q, error %v; want nothing done", differences, err)
 	}
 }

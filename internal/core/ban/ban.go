@@ -78,6 +78,7 @@ func Check(p netip.Prefix) error {
 type List struct {
 	bans   map[netip.Prefix]Ban
 	denied []netip.Prefix
+	ranges []Range // of denied, in the order of a sweep; never changed
 }
 
 // Add adds a ban, or replaces that of the same prefix. The error wraps ErrUnfit or ErrTooMany; nothing has
@@ -117,7 +118,13 @@ func (l *List) Remove(p netip.Prefix) (Ban, error) {
 }
 
 // Deny replaces what the file denies. The list keeps the slice.
-func (l *List) Deny(denied []netip.Prefix) { l.denied = denied }
+func (l *List) Deny(denied []netip.Prefix) {
+	l.denied, l.ranges = denied, make([]Range, len(denied))
+	for i, p := range denied {
+		l.ranges[i] = rangeOf(p, time.Time{})
+	}
+	slices.SortFunc(l.ranges, compareRanges)
+}
 
 // Denied returns how many prefixes the file denies.
 func (l *List) Denied() int { return len(l.denied) }
@@ -148,4 +155,4 @@ func (l *List) Expire(now time.Time) (over []Ban, next time.Time) {
 }
 
 // Clone returns a copy that changes by itself.
-func (l *List) Clone() List { return List{maps.Clone(l.bans), l.denied} }
+func (l *List) Clone() List { return List{maps.Clone(l.bans), l.denied, l.ranges} }

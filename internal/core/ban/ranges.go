@@ -42,20 +42,33 @@ func (r Ranges) Refuses(addr netip.Addr, now time.Time) bool {
 
 // Ranges returns what the list bans. Where prefixes overlap, the ban counts that ends last.
 func (l *List) Ranges() Ranges {
-	all := l.Bans()
-	for _, p := range l.denied {
-		all = append(all, Ban{Prefix: p})
+	bans := make([]Range, 0, len(l.bans))
+	for _, b := range l.bans {
+		bans = append(bans, rangeOf(b.Prefix, b.Until))
 	}
-	slices.SortFunc(all, func(a, b Ban) int { // of two equal prefixes the one first that outlives the other
-		return cmp.Or(a.Prefix.Addr().Compare(b.Prefix.Addr()), cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()),
-			-compareUntil(a.Until, b.Until))
-	})
-	var s sweep
-	for _, b := range all {
-		s.open(Range{First: b.Prefix.Addr(), Last: forward.LastAddr(b.Prefix), Until: b.Until})
+	slices.SortFunc(bans, compareRanges)
+	denied := l.ranges
+	s := sweep{done: make(Ranges, 0, len(bans)+len(denied))}
+	for len(bans) > 0 || len(denied) > 0 {
+		from := &bans
+		if len(bans) == 0 || len(denied) > 0 && compareRanges(denied[0], bans[0]) < 0 {
+			from = &denied
+		}
+		s.open((*from)[0])
+		*from = (*from)[1:]
 	}
 	s.closeBefore(netip.Addr{})
 	return s.done
+}
+
+func rangeOf(p netip.Prefix, until time.Time) Range {
+	return Range{First: p.Addr(), Last: forward.LastAddr(p), Until: until}
+}
+
+// compareRanges orders ranges for a sweep: one before those within it, and of two equal ones the one that ends
+// last.
+func compareRanges(a, b Range) int {
+	return cmp.Or(a.First.Compare(b.First), b.Last.Compare(a.Last), compareUntil(b.Until, a.Until))
 }
 
 // compareUntil orders ends of bans; zero is the last.

@@ -21,14 +21,7 @@ func (t Table) Banning(bans ban.Ranges, all []forward.Resolved) Table {
 		return t
 	}
 	b := builder{sets: map[string]*Set{}}
-	for _, r := range bans {
-		v := IPv4
-		if r.First.Is6() {
-			v = IPv6
-		}
-		b.add(Set{Name: "banned" + v.digit(), Version: v, Key: []Column{ColumnBanned}, Interval: true,
-			Expires: true}, Element{Banned: r})
-	}
+	b.addBanned(bans)
 	var rules []Rule
 	for _, v := range versions {
 		if banned := b.sets["banned"+v.digit()]; banned != nil {
@@ -39,6 +32,45 @@ func (t Table) Banning(bans ban.Ranges, all []forward.Resolved) Table {
 	sortSets(t.Sets)
 	t.Chains = append([]Chain{{bansChain, "filter", "prerouting", BeforeMangle, rules}}, t.Chains...)
 	return t
+}
+
+// addBanned adds the sets of banned clients. Bans are sorted, IPv4 first.
+func (b *builder) addBanned(bans ban.Ranges) {
+	elements := make([]Element, len(bans)) // at once: there may be fifty thousand
+	of4 := 0
+	for i, r := range bans {
+		elements[i].Banned = r
+		if r.First.Is4() {
+			of4++
+		}
+	}
+	for v, of := range map[Version][]Element{IPv4: elements[:of4:of4], IPv6: elements[of4:]} {
+		if len(of) > 0 {
+			s := Set{Name: "banned" + v.digit(), Version: v, Key: []Column{ColumnBanned}, Interval: true,
+				Expires: true, Elements: of}
+			b.sets[s.Name] = &s
+		}
+	}
+}
+
+// manyBanned is how many banned ranges the kernel installs without a noticeable pause.
+const manyBanned = 1000
+
+// ServesFirst returns the part of a table with many banned clients that can be installed at once: it serves
+// the forwards with tracking proxy, where ftpgate itself refuses banned clients, too. It has no elements of
+// banned clients and none of forwards with trackings kernel and none, which are closed: else banned clients
+// would reach their servers. It returns false for a table without many banned clients.
+func (t Table) ServesFirst() (part Table, many bool) {
+	part = t
+	part.Sets = slices.Clone(t.Sets)
+	for i := range part.Sets {
+		s := &part.Sets[i]
+		many = many || s.Expires && len(s.Elements) > manyBanned
+		if s.Expires || s.IsMap() {
+			s.Elements = nil
+		}
+	}
+	return part, many
 }
 
 // refusals adds the sets of the gateway's addresses and ports that forwards use, and returns the rules that

@@ -275,7 +275,7 @@ func (b *builder) addMasquerade(v Version, forwards []forward.Resolved) {
 // mergePorts joins elements whose port ranges overlap and that are equal otherwise. Forwards on two
 // interfaces may have the same server, and an interval set refuses overlaps.
 func mergePorts(elements []Element) []Element {
-	slices.SortFunc(elements, compareElements)
+	slices.SortFunc(elements, Element.Compare)
 	merged := elements[:0]
 	for _, e := range elements {
 		if n := len(merged); n > 0 {
@@ -307,11 +307,12 @@ func sortSets(sets []Set) {
 }
 
 func sortElements(s *Set) {
-	slices.SortFunc(s.Elements, compareElements)
+	slices.SortFunc(s.Elements, Element.Compare)
 	s.Elements = slices.Clip(slices.Compact(s.Elements))
 }
 
-func compareElements(x, y Element) int {
+// Compare orders the elements of a set.
+func (x Element) Compare(y Element) int {
 	return cmp.Or(
 		strings.Compare(x.Interface, y.Interface),
 		x.Banned.First.Compare(y.Banned.First),

@@ -37,8 +37,9 @@ type Config struct {
 	Table string
 	Log   *slog.Logger
 	// PutBack compares the table with the published one, adds what is missing, and returns how it differed.
-	// emptied are the sets from which another program has deleted elements.
-	PutBack func(emptied []string) (differences []string, err error)
+	// emptied are the sets from which another program has deleted elements. If more is true, it has added what
+	// serves sessions, and the next call adds the rest.
+	PutBack func(emptied []string) (differences []string, more bool, err error)
 	// Restore adds the elements that expire.
 	Restore func() error
 	// Repaired is called after each repair.
@@ -138,14 +139,13 @@ func (r *Repairer) Run(ctx context.Context) {
 			continue
 		}
 		changes, waiting := r.take(false)
-		repaired, err := r.compare(changes)
+		repaired, err := r.compare(changes, waiting)
 		if repaired {
 			b.spend()
 		}
 		if err != nil {
 			timer.Reset(retryTime)
 		}
-		answer(waiting, err)
 	}
 }
 
@@ -187,20 +187,34 @@ func (r *Repairer) attrs(by string) []any {
 	return append(attrs, "remedy", remedy)
 }
 
-// compare compares and repairs the table, and reports whether it differed.
-func (r *Repairer) compare(changes []nftwatch.Change) (repaired bool, err error) {
+// compare compares and repairs the table, answers those who wait for that, and reports whether it differed.
+func (r *Repairer) compare(changes []nftwatch.Change, waiting []chan error) (repaired bool, err error) {
 	var emptied []string
 	lost := false
 	for _, c := range changes {
 		emptied = append(emptied, c.Emptied...)
 		lost = lost || c.Lost
 	}
-	differences, err := r.config.PutBack(emptied)
+	differences, more, err := r.config.PutBack(emptied)
 	if err == nil && (lost || len(differences) > 0) {
 		err = r.config.Restore()
 	}
+	if err == nil && more {
+		answer(waiting, nil) // sessions can go on
+		waiting, err = nil, r.addRest()
+	}
 	r.record(differences, cause(changes), err)
+	answer(waiting, err)
 	return len(differences) > 0, err
+}
+
+// addRest adds what PutBack has left for later. If another program has removed the table meanwhile, its change
+// leads to the next comparison.
+func (r *Repairer) addRest() error {
+	if _, _, err := r.config.PutBack(nil); err != nil {
+		return err
+	}
+	return r.config.Restore() // PutBack may have had to replace the table
 }
 
 // record remembers and logs a comparison.

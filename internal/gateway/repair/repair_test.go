@@ -22,12 +22,19 @@ type kernel struct {
 	mu       sync.Mutex
 	missing  []string
 	err      error
+	rest     chan struct{} // not nil: the first PutBack leaves a rest, and the next waits for this
 	emptied  []string // of all PutBacks
 	compared int
 	restored int
 }
 
-func (k *kernel) putBack(emptied []string) ([]string, error) {
+func (k *kernel) putBack(emptied []string) (differences []string, more bool, err error) {
+	k.mu.Lock()
+	missing, rest := k.missing, k.rest
+	k.mu.Unlock()
+	if rest != nil && missing == nil {
+		<-rest
+	}
 	if k.busy > 0 {
 		<-time.After(k.busy)
 	}
@@ -35,11 +42,11 @@ func (k *kernel) putBack(emptied []string) ([]string, error) {
 	defer k.mu.Unlock()
 	k.compared++
 	k.emptied = append(k.emptied, emptied...)
-	missing := k.missing
+	missing = k.missing
 	if k.err == nil {
 		k.missing = nil
 	}
-	return missing, k.err
+	return missing, k.rest != nil && missing != nil, k.err
 }
 
 // lacks sets what another program has removed, and whether it cannot be put back.
@@ -139,6 +146,25 @@ func TestRepairOnce(t *testing.T) {
 		if b.compared > 2 || b.repaired != 1 {
 			t.Errorf("got %d comparisons, %d repairs; want two at most, and one", b.compared, b.repaired)
 		}
+	})
+}
+
+// Who waits for the table goes on when it serves sessions, before the rest is there. The log has one repair.
+func TestRepairInParts(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		b.rest = make(chan struct{})
+		b.lacks(nil, table)
+		if err := b.Repair(t.Context()); err != nil || b.restored != 1 || b.State().Repairs != 0 {
+			t.Errorf("got error %v, %d times restored, state %+v; want what serves sessions, and no repair yet",
+				err, b.restored, b.State())
+		}
+		close(b.rest)
+		quiet(time.Second)
+		if b.compared != 2 || b.restored != 2 || b.repaired != 1 || b.State().Repairs != 1 {
+			t.Errorf("got %d comparisons, %d times restored, %d repairs, state %+v; want 2, 2, and one repair",
+				b.compared, b.restored, b.repaired, b.State())
+		}
+		b.wantLog(t, "level=", 1)
 	})
 }
 

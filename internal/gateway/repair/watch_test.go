@@ -11,7 +11,7 @@ import (
 func TestStartWithoutNotifications(t *testing.T) {
 	asked := 0
 	r := New(Config{Table: "ftpgate", Log: slog.New(slog.DiscardHandler),
-		PutBack:  func([]string) ([]string, error) { asked++; return nil, nil },
+		PutBack:  func([]string) ([]string, bool, error) { asked++; return nil, false, nil },
 		Restore:  func() error { return nil },
 		Repaired: func() {},
 	})

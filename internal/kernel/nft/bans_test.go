@@ -60,7 +60,7 @@ func TestBans(t *testing.T) {
 		t.Errorf("got no bans for an hour, or no lasting ones:\n%s", listed)
 	}
 	nfttest.Run(t, h, "flush set inet ftpgate banned4; flush chain inet ftpgate bans")
-	if got, err := c.Repair(banning(&l)); err != nil || len(got) == 0 {
+	if got, _, err := c.Repair(banning(&l)); err != nil || len(got) == 0 {
 		t.Errorf("got differences %q, error %v; want those of the flush", got, err)
 	}
 	if found, err := c.Compare(banning(&l)); err != nil || len(found) > 0 {
@@ -69,6 +69,58 @@ func TestBans(t *testing.T) {
 	nfttest.Apply(t, c, banning(&ban.List{}))
 	if listed := nfttest.List(t, h); strings.Contains(listed, "banned") || !strings.Contains(listed, hole) {
 		t.Errorf("got without bans\n%s", listed)
+	}
+}
+
+// A table with many banned clients that is gone is back in two parts: first what serves sessions, without the
+// forwards whose clients only its rules refuse; then all of it, without disturbing the first.
+func TestRepairInParts(t *testing.T) {
+	labtest.Need(t, "nft")
+	h := labtest.Host(t)
+	c := nfttest.Open(t, h)
+	var l ban.List
+	var denied []netip.Prefix
+	for i := range 2500 { // each a range of its own
+		denied = append(denied, netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64, byte(i >> 7), byte(i << 1)}),
+			32))
+	}
+	l.Deny(append(denied, netip.MustParsePrefix("2001:db8::/64")))
+	table := banning(&l)
+	nfttest.Apply(t, c, table)
+	for _, between := range []func(){
+		func() {},
+		func() { // somebody is banned before the rest is there
+			if err := l.Add(ban.Ban{Prefix: netip.MustParsePrefix("192.0.2.7/32")}); err != nil {
+				t.Fatal(err)
+			}
+			table = banning(&l)
+			nfttest.Apply(t, c, table)
+		},
+		func() { nfttest.Run(t, h, "flush ruleset") },
+	} {
+		nfttest.Run(t, h, "flush ruleset")
+		if _, more, err := c.Repair(table); err != nil || !more {
+			t.Fatalf("got more %t, error %v; want more to come", more, err)
+		}
+		const hole = "192.168.5.1 . 192.168.5.2 . 50000"
+		nfttest.Run(t, h, "add element inet ftpgate pinhole4 { "+hole+" : 203.0.113.21 . 40000 }")
+		if got := nfttest.List(t, h); strings.Contains(got, "100.64.") ||
+			strings.Contains(got, "192.168.5.2 . 2122 : ") {
+			t.Errorf("got at first\n%s\nwant no banned clients, and no forward of tracking kernel", got)
+		}
+		between()
+		for more := true; more; {
+			var err error
+			if _, more, err = c.Repair(table); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if found, err := c.Compare(table); err != nil || len(found) > 0 {
+			t.Errorf("got differences %q, error %v; want none", found, err)
+		}
+		if !strings.Contains(nfttest.List(t, h), "192.168.5.2 . 2122 : ") {
+			t.Error("got no forward of tracking kernel; want it when the banned clients are refused")
+		}
 	}
 }
 

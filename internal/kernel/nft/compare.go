@@ -33,6 +33,7 @@ type listedChain struct {
 
 // comparison says how a listing differs from the table that is wanted.
 type comparison struct {
+	exists  bool          // the kernel has a table of this name
 	same    ruleset.Table // the part of the table that the kernel has; a chain with other rules has none here
 	missing []string      // what the kernel lacks: "missing chain prerouting"
 	surplus []string      // what the kernel has beyond the table, or has otherwise: "added chain more"
@@ -43,7 +44,7 @@ func (c comparison) differences() []string { return slices.Concat(c.missing, c.s
 
 // compare compares a table with what the kernel has.
 func compare(t ruleset.Table, l listing) (c comparison) {
-	c.same.Name = t.Name
+	c.same.Name, c.exists = t.Name, l.exists
 	if !l.exists {
 		c.missing = []string{"missing table inet " + t.Name}
 		return c

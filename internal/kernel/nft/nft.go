@@ -306,23 +306,23 @@ func rulesText(c ruleset.Chain) string {
 	return b.String()
 }
 
-// difference returns the elements that are in one list only.
+// difference returns the elements that are in one of two sorted lists only.
 func difference(before, after []ruleset.Element) (removed, added []ruleset.Element) {
-	in := make(map[ruleset.Element]bool, len(before))
-	for _, e := range before {
-		in[e] = true
-	}
-	for _, e := range after {
-		if in[e] {
-			delete(in, e)
-		} else {
-			added = append(added, e)
+	for len(before) > 0 && len(after) > 0 {
+		order := before[0].Compare(after[0])
+		same := before[0] == after[0]
+		if order <= 0 {
+			if !same {
+				removed = append(removed, before[0])
+			}
+			before = before[1:]
+		}
+		if order >= 0 {
+			if !same {
+				added = append(added, after[0])
+			}
+			after = after[1:]
 		}
 	}
-	for _, e := range before {
-		if in[e] {
-			removed = append(removed, e)
-		}
-	}
-	return removed, added
+	return append(removed, before...), append(added, after...)
 }

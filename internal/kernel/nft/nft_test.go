@@ -220,7 +220,7 @@ func TestProbeCannotLog(t *testing.T) {
 	table.Chains[0].Rules = append(slices.Clone(table.Chains[0].Rules), refused)
 	for _, step := range []func(ruleset.Table) error{
 		c.Probe, func(t ruleset.Table) error { return c.Apply(t) },
-		func(t ruleset.Table) error { _, err := c.Repair(t); return err },
+		func(t ruleset.Table) error { _, _, err := c.Repair(t); return err },
 	} {
 		if err := step(table); err != nil {
 			t.Fatal(err)

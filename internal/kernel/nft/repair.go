@@ -25,28 +25,63 @@ func (c *Conn) Compare(t ruleset.Table) ([]string, error) {
 // Repair makes the kernel's table equal to t again after another program has changed it, and returns how it
 // differed. It adds only what is missing, so that elements that expire stay; where that does not suffice, it
 // replaces the table. It sends nothing if there is no difference.
-func (c *Conn) Repair(t ruleset.Table) (differences []string, err error) {
+//
+// Where the table is gone and many clients are banned, it installs only what serves sessions at once
+// (ruleset.Table.ServesFirst), and more is true: the next call adds the rest.
+func (c *Conn) Repair(t ruleset.Table) (differences []string, more bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t = c.supported(t)
 	found, err := c.compare(t)
 	differences = found.differences()
 	if err != nil || len(differences) == 0 {
-		return differences, err
+		return differences, false, err
 	}
 	c.current = nil // Apply would send the difference from what is gone
 	if len(found.surplus) > 0 {
-		return differences, c.replace(t, nil)
+		return differences, false, c.replace(t, nil)
+	}
+	want := t
+	if part, many := t.ServesFirst(); many && !found.exists {
+		want, more = part, true
+	}
+	if c.add(found.same, want) != nil { // another program was faster
+		return differences, false, c.replace(t, nil)
+	}
+	c.current = &want
+	return differences, more, nil
+}
+
+// addedAtOnce bounds the banned clients in a transaction of add.
+const addedAtOnce = 1000
+
+// add adds to the kernel's table what it lacks. It adds many banned clients in transactions of their own:
+// while one runs, sessions cannot open pinholes. The last transaction adds the rest. The caller holds mu.
+func (c *Conn) add(has, want ruleset.Table) error {
+	wanted := make(map[string]ruleset.Set, len(want.Sets))
+	for _, s := range want.Sets {
+		wanted[s.Name] = s
+	}
+	for i := range has.Sets {
+		s := &has.Sets[i]
+		_, missing := difference(s.Elements, wanted[s.Name].Elements)
+		if !s.Expires || len(missing) <= addedAtOnce {
+			continue
+		}
+		for chunk := range slices.Chunk(missing, addedAtOnce) {
+			b := newBatch()
+			b.addElements(libSet(want.Name, *s), *s, chunk)
+			if err := c.send(b); err != nil {
+				return err
+			}
+		}
+		s.Elements = wanted[s.Name].Elements
 	}
 	b := newBatch()
-	b.enc.AddTable(libTable(t.Name))
-	b.operation("add table %s", t.Name)
-	b.update(found.same, t)
-	if c.send(b) != nil { // another program was faster
-		return differences, c.replace(t, nil)
-	}
-	c.current = &t
-	return differences, nil
+	b.enc.AddTable(libTable(want.Name))
+	b.operation("add table %s", want.Name)
+	b.update(has, want)
+	return c.send(b)
 }
 
 func (c *Conn) compare(t ruleset.Table) (comparison, error) {

@@ -69,7 +69,7 @@ func TestRepair(t *testing.T) {
 			"add map inet ftpgate pinhole4 { type ipv4_addr : ipv4_addr; }", nil, true},
 	} {
 		nfttest.Run(t, h, test.command)
-		got, err := c.Repair(table)
+		got, _, err := c.Repair(table)
 		if err != nil || test.differences != nil && !reflect.DeepEqual(got, test.differences) {
 			t.Errorf("%s: got differences %q, error %v; want %q", test.command, got, err, test.differences)
 		}
@@ -101,7 +101,7 @@ func TestKeepNAT(t *testing.T) {
 	if _, err := h.Output(t.Context(), "nft", "delete table inet keep-nat-ftpgate"); err == nil {
 		t.Error("nft(8) could delete the table that keeps NAT")
 	}
-	if _, err := c.Repair(table); err != nil {
+	if _, _, err := c.Repair(table); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := other.Tables(); err != nil || !slices.Equal(got, []string{"ftpgate"}) {
