@@ -33,6 +33,8 @@ type answers struct {
 	events         []sessions.Event
 	reload         error
 	bans           admin.Bans
+	notKept        string        // of each ban
+	refused        string        // what still refuses who was banned
 	looked         chan struct{} // receives for each request of the running sessions, unless it is nil
 }
 
@@ -74,16 +76,16 @@ func (a *answers) Ban(b admin.BanRequest) (admin.Banned, error) {
 	if b.For > 0 {
 		banned.Until = bannedAt.Add(b.For)
 	}
-	return admin.Banned{Ban: banned, Ended: 1}, ban.Check(b.Prefix)
+	return admin.Banned{Ban: banned, Ended: 1, NotKept: a.notKept}, ban.Check(b.Prefix)
 }
 
-func (a *answers) Unban(p netip.Prefix) error {
+func (a *answers) Unban(p netip.Prefix) (admin.Unbanned, error) {
 	for _, b := range a.bans.Bans {
 		if b.Prefix == p {
-			return nil
+			return admin.Unbanned{Prefix: p, Refused: a.refused, NotKept: a.notKept}, nil
 		}
 	}
-	return fmt.Errorf("%s is %w", ban.Name(p), ban.ErrNotBanned)
+	return admin.Unbanned{}, fmt.Errorf("%s is %w", ban.Name(p), ban.ErrNotBanned)
 }
 
 func (a *answers) Reload(context.Context) error { return a.reload }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,8 +38,12 @@ replaces the first.`,
 		if o.json {
 			return printValue(cmd.OutOrStdout(), banned)
 		}
-		return printLines(cmd.OutOrStdout(), []string{fmt.Sprintf("%s: banned %s, %s ended",
-			banned.Name(), untilText(banned.Ban), finding.Plural(banned.Ended, "session"))})
+		lines := []string{fmt.Sprintf("%s: banned %s, %s ended",
+			banned.Name(), untilText(banned.Ban), finding.Plural(banned.Ended, "session"))}
+		if banned.NotKept != "" {
+			lines = append(lines, "warning: the ban ends when ftpgate ends: "+terminal.Printable(banned.NotKept))
+		}
+		return printLines(cmd.OutOrStdout(), lines)
 	})
 	cmd.Flags().StringVar(&length, "for", "",
 		"how long: a `TIME` like 1h or 90m, or seconds (default until it is lifted)")
@@ -85,17 +88,21 @@ file has, only a change of the file lifts.`,
 		if err != nil {
 			return err
 		}
-		err = c.Unban(ctx, prefix)
+		lifted, err := c.Unban(ctx, prefix)
 		none := errors.Is(err, ban.ErrNotBanned) && ifBanned
 		switch {
 		case err != nil && !none:
 			return err
+		case none:
+			lifted.Prefix = prefix
+		}
+		switch {
 		case o.json:
-			return printValue(cmd.OutOrStdout(), unbanned{prefix, !none})
+			return printValue(cmd.OutOrStdout(), unbanned{lifted, !none})
 		case none:
 			return nil
 		}
-		return printLines(cmd.OutOrStdout(), []string{ban.Name(prefix) + ": not banned any more"})
+		return printLines(cmd.OutOrStdout(), unbannedLines(lifted))
 	})
 	cmd.Flags().BoolVar(&ifBanned, "if-banned", false, "it is no error if there is no such ban")
 	o.add(cmd, "docs/man/ftpgate.8.md")
@@ -104,8 +111,21 @@ file has, only a change of the file lifts.`,
 
 // unbanned is what unban says in JSON.
 type unbanned struct {
-	Prefix   netip.Prefix `json:"prefix"`
-	Unbanned bool         `json:"unbanned"` // false: it was not banned
+	admin.Unbanned
+	Lifted bool `json:"unbanned"` // false: it was not banned
+}
+
+// unbannedLines says what became of a ban that was lifted.
+func unbannedLines(u admin.Unbanned) []string {
+	lines := []string{ban.Name(u.Prefix) + ": not banned any more"}
+	if u.Refused != "" {
+		lines = []string{ban.Name(u.Prefix) + ": the ban is lifted, but " + terminal.Printable(u.Refused) +
+			", which still refuses clients"}
+	}
+	if u.NotKept != "" {
+		lines = append(lines, "warning: the next start has the ban again: "+terminal.Printable(u.NotKept))
+	}
+	return lines
 }
 
 func newBans() *cobra.Command {

@@ -2,8 +2,11 @@ package forward
 
 import (
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
+
+	"ftpgate/internal/core/finding"
 )
 
 // listenPoint is an address and port on the gateway; the zero Addr stands for all addresses.
@@ -14,12 +17,11 @@ type listenPoint struct {
 
 // claims is what each forward takes of the gateway's names, addresses and ports.
 type claims struct {
-	forwards   []Forward
-	names      map[string]int        // the first forward of a name
-	listens    map[listenPoint][]int // by listen address and port
-	ports      map[uint16][]int      // by listen port alone
-	rangesAt   map[netip.Addr][]int  // forwards with reserved ports, by listen address
-	withRanges []int                 // the same, in order
+	forwards []Forward
+	names    map[string]int        // the first forward of a name
+	listens  map[listenPoint][]int // by listen address and port
+	ports    map[uint16][]int      // by listen port alone
+	reserved *portClaims
 }
 
 func newClaims(forwards []Forward) *claims {
@@ -28,7 +30,7 @@ func newClaims(forwards []Forward) *claims {
 		names:    make(map[string]int, len(forwards)),
 		listens:  make(map[listenPoint][]int, len(forwards)),
 		ports:    map[uint16][]int{},
-		rangesAt: map[netip.Addr][]int{},
+		reserved: newPortClaims(forwards),
 	}
 	for i, f := range forwards {
 		if _, again := c.names[f.Name]; !again {
@@ -37,10 +39,6 @@ func newClaims(forwards []Forward) *claims {
 		at := listenPoint{f.Listen.Addr, f.Listen.Port}
 		c.listens[at] = append(c.listens[at], i)
 		c.ports[at.port] = append(c.ports[at.port], i)
-		if !f.reservedPorts().IsEmpty() {
-			c.rangesAt[at.addr] = append(c.rangesAt[at.addr], i)
-			c.withRanges = append(c.withRanges, i)
-		}
 	}
 	return c
 }
@@ -55,19 +53,20 @@ func (f Forward) reservedPorts() PortRange {
 }
 
 // sharingPort returns the forwards that may listen at the same address and port as l.
-func (c *claims) sharingPort(l Listen) []int {
-	if !l.Addr.IsValid() {
-		return c.ports[l.Port]
+func (c *claims) sharingPort(l Listen) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		lists := [][]int{c.ports[l.Port]}
+		if l.Addr.IsValid() {
+			lists = [][]int{c.listens[listenPoint{l.Addr, l.Port}], c.listens[listenPoint{port: l.Port}]}
+		}
+		for _, list := range lists {
+			for _, j := range list {
+				if !yield(j) {
+					return
+				}
+			}
+		}
 	}
-	return slices.Concat(c.listens[listenPoint{l.Addr, l.Port}], c.listens[listenPoint{port: l.Port}])
-}
-
-// withReservedPorts returns the forwards with reserved ports that may be at the same address as l.
-func (c *claims) withReservedPorts(l Listen) []int {
-	if !l.Addr.IsValid() {
-		return c.withRanges
-	}
-	return slices.Concat(c.rangesAt[l.Addr], c.rangesAt[netip.Addr{}])
 }
 
 // check finds the conflicts of forward i with earlier ones, and whether its server is the listen address of a
@@ -77,7 +76,7 @@ func (c *claims) check(i int, report reportFunc) {
 	if first := c.names[f.Name]; first != i {
 		report("name", "name %q is taken by forward %d", f.Name, first+1)
 	}
-	for _, j := range c.sharingPort(f.Listen) {
+	for j := range c.sharingPort(f.Listen) {
 		if o := c.forwards[j]; j < i && f.Listen.Overlaps(o.Listen) {
 			report("listen", "listen %s is taken by forward %q%s", f.Listen, o.Name,
 				addressOfOther(f.Listen, o.Listen))
@@ -85,11 +84,7 @@ func (c *claims) check(i int, report reportFunc) {
 		}
 	}
 	c.checkLoop(i, report)
-	for _, j := range c.withReservedPorts(f.Listen) {
-		if o := c.forwards[j]; j != i && f.Listen.sameHost(o.Listen) {
-			checkRanges(f, o, j < i, report)
-		}
-	}
+	c.checkReserved(i, report)
 }
 
 // checkLoop refuses a server that is a listen address of the gateway.
@@ -109,31 +104,60 @@ func (c *claims) checkLoop(i int, report reportFunc) {
 	}
 }
 
-// checkRanges refuses ports of forward f that are in the server_ports of another one at the same address.
+// checkReserved refuses ports of forward i that are in the server_ports of another one at the same address.
 // Overlapping server_ports are reported at the later forward.
-func checkRanges(f, other Forward, isLater bool, report reportFunc) {
-	if other.ServerPorts == AllPorts && f.Tracking == TrackingProxy {
-		report("listen", "listen %s lies within the server_ports \"all\" of forward %q, "+
-			"whose clients could not reach the proxy", f.Listen, other.Name)
-		return
-	}
-	if other.ServerPorts != AllPorts && other.ServerPorts.Contains(f.Listen.Port) {
-		report("listen", "listen %s lies within the server_ports %s of forward %q",
-			f.Listen, other.ServerPorts, other.Name)
-	}
+func (c *claims) checkReserved(i int, report reportFunc) {
+	f := c.forwards[i]
+	proxy := f.Tracking == TrackingProxy
+	c.report(i, len(c.forwards), "listen", PortRange{First: f.Listen.Port, Last: f.Listen.Port}, report,
+		func(o Forward) bool { return proxy || o.ServerPorts != AllPorts },
+		func(o Forward) string {
+			if o.ServerPorts == AllPorts {
+				return fmt.Sprintf("listen %s lies within the server_ports \"all\" of forward %q, "+
+					"whose clients could not reach the proxy", f.Listen, o.Name)
+			}
+			return fmt.Sprintf("listen %s lies within the server_ports %s of forward %q",
+				f.Listen, o.ServerPorts, o.Name)
+		})
 	// Where passive_ports is left out, the ports of others are avoided.
-	if f.Tracking == TrackingProxy && f.PassivePorts.Overlaps(other.ServerPorts) {
-		report("passive_ports", "passive_ports %s overlap the server_ports %s of forward %q "+
-			"at the same address",
-			f.PassivePorts, other.ServerPorts, other.Name)
+	if proxy && !f.PassivePorts.IsEmpty() {
+		c.report(i, len(c.forwards), "passive_ports", f.PassivePorts, report,
+			func(o Forward) bool { return o.ServerPorts != AllPorts },
+			func(o Forward) string {
+				return fmt.Sprintf("passive_ports %s overlap the server_ports %s of forward %q "+
+					"at the same address", f.PassivePorts, o.ServerPorts, o.Name)
+			})
 	}
-	reportedAtOther := f.ServerPorts == AllPorts && other.Tracking == TrackingProxy
+	if ports := f.reservedPorts(); !ports.IsEmpty() {
+		c.report(i, i, "server_ports", ports, report, func(o Forward) bool { return cannotShare(f, o) },
+			func(o Forward) string {
+				return fmt.Sprintf("server_ports %s overlap %s of forward %q at the same address",
+					f.ServerPorts, o.ServerPorts, o.Name)
+			})
+	}
+}
+
+// cannotShare reports whether the overlap of the server_ports of two forwards is a fault of these.
+func cannotShare(f, o Forward) bool {
+	reportedAtListen := o.ServerPorts == AllPorts && f.Tracking == TrackingProxy ||
+		f.ServerPorts == AllPorts && o.Tracking == TrackingProxy
 	// One server may be published twice, for explicit and for implicit FTPS.
-	oneServer := f.PassesThrough() && other.PassesThrough() &&
-		f.Server.Host == other.Server.Host && f.ServerPorts == other.ServerPorts
-	if isLater && !reportedAtOther && !oneServer && f.reservedPorts().Overlaps(other.ServerPorts) {
-		report("server_ports", "server_ports %s overlap %s of forward %q at the same address",
-			f.ServerPorts, other.ServerPorts, other.Name)
+	oneServer := f.PassesThrough() && o.PassesThrough() &&
+		f.Server.Host == o.Server.Host && f.ServerPorts == o.ServerPorts
+	return !reportedAtListen && !oneServer
+}
+
+// report reports the conflicts of forward i, about ports that it needs, with forwards before a number: the
+// first ones by name, and how many more there are.
+func (c *claims) report(i, before int, key string, ports PortRange, report reportFunc,
+	conflict func(o Forward) bool, text func(o Forward) string) {
+	found := c.reserved.of(i, before, ports, conflict)
+	for _, j := range found.first {
+		report(key, "%s", text(c.forwards[j]))
+	}
+	if found.more > 0 {
+		report(key, "%s %s has the same conflict with %s", key, ports,
+			finding.Plural(found.more, "more forward"))
 	}
 }
 

@@ -5,11 +5,12 @@
 //
 // Package ban decides what the list is; this package refuses no client itself.
 //
-// Locks: Keeper.changing, held while the kernel applies a change and the file is written. Methods that
-// only read (Refuses, Bans, Denied) do not wait for it.
+// Locks: Keeper.changing, held while the kernel applies a change, and never while a file is read or written;
+// saver.mu is a leaf. Methods that only read (Refuses, Bans, Denied, Problems) wait for neither.
 package bans
 
 import (
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -18,7 +19,6 @@ import (
 	"time"
 
 	"ftpgate/internal/core/ban"
-	"ftpgate/internal/kernel/system"
 )
 
 // Config is what a Keeper works with.
@@ -35,15 +35,23 @@ type Config struct {
 // Keeper owns the list. Its methods may be called by several goroutines at once.
 type Keeper struct {
 	config Config
+	saver  *saver
 	wake   chan struct{} // has a token if the list has changed
 	now    atomic.Pointer[view]
+	unused atomic.Pointer[unused] // nil: the denied files are in use as they are
 
-	changing  sync.Mutex
-	list      ban.List
-	denied    Denied
-	rejected  []system.FileStamp // of denied files that cannot be used
-	logged    bool               // the log says so
-	unwritten bool               // the log says that the file cannot be written
+	changing sync.Mutex
+	list     ban.List
+	denied   *Denied // replaced as a whole
+}
+
+// Result is what a change of the bans has done.
+type Result struct {
+	Ban     ban.Ban // as it is, or as it was
+	Ended   int     // how many sessions
+	NotKept error   // why the change ends with the process; nil: it does not
+	// Refused says what still refuses addresses of the ban that was lifted; empty: nothing.
+	Refused string
 }
 
 // view is the list as others see it. It is never changed.
@@ -55,7 +63,7 @@ type view struct {
 
 // New returns a Keeper without bans.
 func New(c Config) *Keeper {
-	k := &Keeper{config: c, wake: make(chan struct{}, 1)}
+	k := &Keeper{config: c, wake: make(chan struct{}, 1), saver: newSaver(c.File, c.Log), denied: &Denied{}}
 	k.now.Store(&view{})
 	return k
 }
@@ -71,39 +79,74 @@ func (k *Keeper) Bans() []ban.Ban { return k.now.Load().bans }
 // Denied returns how many addresses and prefixes the configuration denies.
 func (k *Keeper) Denied() int { return k.now.Load().denied }
 
+// Problems returns sentences about what is not as the operator wants it: denied files that are not in use as
+// they are, bans that are not written to the disk.
+func (k *Keeper) Problems() (all []string) {
+	if u := k.unused.Load(); u != nil {
+		all = append(all, u.String())
+	}
+	if err := k.saver.problem(); err != nil {
+		all = append(all, fmt.Sprintf("bans end when ftpgate ends: %s cannot be written: %v", k.config.File, err))
+	}
+	return all
+}
+
 // Ban bans a prefix for some time, or until it is lifted if that is 0. It replaces a ban of the same prefix.
-// It ends the clients' sessions, and returns how many. The error wraps those of package ban, or is the
-// kernel's; nothing has changed then.
-func (k *Keeper) Ban(p netip.Prefix, d time.Duration, reason string) (b ban.Ban, ended int, err error) {
+// It ends the clients' sessions. The error wraps those of package ban, or is the kernel's; nothing has changed
+// then. Ban waits for the disk, at most saveTime.
+func (k *Keeper) Ban(p netip.Prefix, d time.Duration, reason string) (Result, error) {
 	now := time.Now().UTC().Truncate(time.Millisecond) // which leaves out the monotonic clock, too
-	b = ban.Ban{Prefix: p, Since: now, Reason: reason}
+	r := Result{Ban: ban.Ban{Prefix: p, Since: now, Reason: reason}}
 	if d > 0 {
-		b.Until = now.Add(d)
+		r.Ban.Until = now.Add(d)
 	}
-	if err := k.change(func() error { return k.list.Add(b) }); err != nil {
-		return ban.Ban{}, 0, err
+	saved, err := k.change(func() error { return k.list.Add(r.Ban) })
+	if err != nil {
+		return Result{}, err
 	}
-	return b, k.config.End(k.Refuses), nil
+	r.Ended = k.config.End(k.Refuses)
+	r.NotKept = k.saver.await(saved)
+	return r, nil
 }
 
 // Unban lifts the ban of a prefix, as it was banned. The error wraps ban.ErrNotBanned, or is the kernel's;
-// nothing has changed then.
-func (k *Keeper) Unban(p netip.Prefix) error {
-	return k.change(func() error {
-		_, err := k.list.Remove(p)
+// nothing has changed then. Unban waits for the disk, at most saveTime.
+func (k *Keeper) Unban(p netip.Prefix) (r Result, err error) {
+	saved, err := k.change(func() (err error) {
+		if r.Ban, err = k.list.Remove(p); err == nil {
+			r.Refused = k.refusing(p)
+		}
 		return err
 	})
+	if err != nil {
+		return Result{}, err
+	}
+	r.NotKept = k.saver.await(saved)
+	return r, nil
 }
 
-// change changes the list, carries that out, and writes the file. After an error nothing has changed.
-func (k *Keeper) change(edit func() error) error {
+// refusing says what refuses addresses of a prefix; empty: nothing. The caller holds changing.
+func (k *Keeper) refusing(p netip.Prefix) string {
+	if denied, by := k.denied.find(p); by != "" {
+		return fmt.Sprintf("%s has %s", by, ban.Name(denied))
+	}
+	for _, b := range k.list.Bans() {
+		if b.Prefix.Overlaps(p) {
+			return fmt.Sprintf("%s is banned", b.Name())
+		}
+	}
+	return ""
+}
+
+// change changes the list, carries that out, and has the file written: the channel gets the result. After an
+// error nothing has changed.
+func (k *Keeper) change(edit func() error) (saved <-chan error, err error) {
 	k.changing.Lock()
 	defer k.changing.Unlock()
-	err := k.changeLocked(edit)
-	if err == nil {
-		k.save()
+	if err := k.changeLocked(edit); err != nil {
+		return nil, err
 	}
-	return err
+	return k.saver.save(k.list.Bans()), nil
 }
 
 // changeLocked changes the list and carries that out, for a caller that holds changing.

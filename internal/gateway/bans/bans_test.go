@@ -123,15 +123,14 @@ func TestBan(t *testing.T) {
 		b := newBed(t, "")
 		b.start()
 		b.want("at first", false)
-		if banned, ended, err := b.Ban(alone, time.Minute, "why"); err != nil || ended != 1 ||
-			!banned.Until.Equal(banned.Since.Add(time.Minute)) || len(b.Bans()) != 1 ||
-			b.Bans()[0] != banned {
-			t.Errorf("got %+v, %d sessions, error %v, list %v; want a ban for a minute and one session",
-				banned, ended,
-				err, b.Bans())
+		if done, err := b.Ban(alone, time.Minute, "why"); err != nil || done.Ended != 1 ||
+			!done.Ban.Until.Equal(done.Ban.Since.Add(time.Minute)) || len(b.Bans()) != 1 ||
+			b.Bans()[0] != done.Ban || !errors.Is(done.NotKept, errNowhere) {
+			t.Errorf("got %+v, error %v, list %v; want a ban for a minute and one session", done, err,
+				b.Bans())
 		}
 		b.want("after the ban", true)
-		if _, _, err := b.Ban(around, 2*time.Minute, ""); err != nil {
+		if _, err := b.Ban(around, 2*time.Minute, ""); err != nil {
 			t.Fatal(err)
 		}
 		pass(time.Minute + time.Second)
@@ -143,15 +142,15 @@ func TestBan(t *testing.T) {
 		}
 		pass(time.Minute)
 		b.want("after two minutes", false)
-		if _, _, err := b.Ban(alone, 0, ""); err != nil {
+		if _, err := b.Ban(alone, 0, ""); err != nil {
 			t.Fatal(err)
 		}
 		pass(24 * time.Hour)
 		b.want("after a day", true)
-		if err := b.Unban(around); !errors.Is(err, ban.ErrNotBanned) {
+		if _, err := b.Unban(around); !errors.Is(err, ban.ErrNotBanned) {
 			t.Errorf("got error %v; want %v", err, ban.ErrNotBanned)
 		}
-		if err := b.Unban(alone); err != nil {
+		if _, err := b.Unban(alone); err != nil {
 			t.Error(err)
 		}
 		b.want("after unban", false)
@@ -165,7 +164,7 @@ func TestKernelRefuses(t *testing.T) {
 		b.start()
 		errKernel := errors.New("refused")
 		b.refuse(errKernel)
-		if _, _, err := b.Ban(alone, 0, ""); !errors.Is(err, errKernel) || len(b.Bans()) != 0 ||
+		if _, err := b.Ban(alone, 0, ""); !errors.Is(err, errKernel) || len(b.Bans()) != 0 ||
 			b.looked() != 0 {
 			t.Errorf("got error %v, %v; want the kernel's, and no ban", err, b.Bans())
 		}
@@ -175,13 +174,13 @@ func TestKernelRefuses(t *testing.T) {
 		}
 		b.want("refused", false)
 		b.refuse(nil)
-		if _, _, err := b.Ban(alone, time.Minute, ""); err != nil {
+		if _, err := b.Ban(alone, time.Minute, ""); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
 		b.refuse(errKernel)
 		pass(90 * time.Second)
-		if err := b.Unban(alone); !errors.Is(err, errKernel) {
+		if _, err := b.Unban(alone); !errors.Is(err, errKernel) {
 			t.Errorf("got error %v; want %v", err, errKernel)
 		}
 		synctest.Wait()
@@ -198,7 +197,7 @@ func TestLoad(t *testing.T) {
 	b.Load()
 	for p, d := range map[netip.Prefix]time.Duration{alone: time.Hour, around: 0,
 		netip.MustParsePrefix("2001:db8::/32"): time.Millisecond} {
-		if _, _, err := b.Ban(p, d, "why"); err != nil {
+		if _, err := b.Ban(p, d, "why"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -234,32 +233,150 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// Where the file cannot be written, bans hold all the same, and the log says so once.
+// Where the file cannot be written, bans hold all the same. The answer and status say so, the log once; and it
+// is tried again.
 func TestUnwritable(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(dir, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b := newBed(t, filepath.Join(dir, "bans.json"))
-	for range 2 {
-		if _, _, err := b.Ban(alone, 0, ""); err != nil {
+	file := filepath.Join(dir, "bans.json")
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, file)
+		b.start()
+		for range 2 {
+			if done, err := b.Ban(alone, 0, ""); err != nil || !errors.Is(done.NotKept, syscall.ENOTDIR) {
+				t.Errorf("got %+v, error %v; want a ban that is not kept: %v", done, err, syscall.ENOTDIR)
+			}
+		}
+		b.want("without a file", true)
+		pass(10 * retryTime)
+		if got := strings.Count(b.log.String(), "cannot write the bans"); got != 1 || len(b.Problems()) != 1 {
+			t.Errorf("got %d records, problems %q; want 1 each:\n%s", got, b.Problems(), b.log.String())
+		}
+		if err := os.Remove(dir); err != nil {
+			t.Fatal(err)
+		}
+		pass(2 * retryTime)
+		next := newBed(t, file)
+		next.Load()
+		next.want("once the file can be written", true)
+		if got := b.Problems(); len(got) > 0 {
+			t.Errorf("got problems %q; want none", got)
+		}
+		if done, err := b.Ban(around, 0, ""); err != nil || done.NotKept != nil {
+			t.Errorf("got %+v, error %v; want a ban that is kept", done, err)
+		}
+	})
+}
+
+// A disk that hangs holds up nobody for longer than some seconds: not bans, not a reload, not the stop.
+func TestDiskHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, "bans.json")
+		resume := make(chan struct{})
+		b.saver.write = func(state) error { <-resume; return nil }
+		ctx, cancel := context.WithCancel(t.Context())
+		wait := b.Start(ctx)
+		began := time.Now()
+		done, err := b.Ban(alone, time.Minute, "")
+		if err != nil || !errors.Is(done.NotKept, errSlow) || len(b.Problems()) != 1 {
+			t.Errorf("got %+v, error %v, problems %q; want a ban that is not kept", done, err, b.Problems())
+		}
+		b.want("not kept", true)
+		if done, err := b.Unban(alone); err != nil || !errors.Is(done.NotKept, errSlow) {
+			t.Errorf("unban: got %+v, error %v; want it lifted, not kept", done, err)
+		}
+		if _, err := b.Deny(Denied{prefixes: []netip.Prefix{around}}); err != nil {
+			t.Error(err)
+		}
+		b.want("denied", true)
+		cancel()
+		wait()
+		if took := time.Since(began); took > 3*saveTime {
+			t.Errorf("got the end after %s; want at most %s for each", took, saveTime)
+		}
+		if got := strings.Count(b.log.String(), "level=ERROR"); got != 1 {
+			t.Errorf("got %d errors; want one, that the bans are not written:\n%s", got, b.log.String())
+		}
+		if done, err := b.Ban(alone, 0, ""); err != nil || !errors.Is(done.NotKept, errStopping) {
+			t.Errorf("after the end: got %+v, error %v; want %v", done, err, errStopping)
+		}
+		close(resume)
+	})
+}
+
+// Who lifts a ban reads what still refuses the client: another ban, deny, or a file that it names.
+func TestUnbanRefused(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "denied")
+	if err := os.WriteFile(file, []byte("\ufeff192.0.2.4/30\r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for want, deny := range map[string]ban.Deny{
+		"": {}, "deny in the file has 192.0.2.0/24": {Prefixes: []netip.Prefix{around}},
+		file + ", which deny names, has 192.0.2.4/30": {Files: []string{file},
+			Prefixes: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}},
+	} {
+		b := newBed(t, "")
+		read, findings := Read(deny)
+		if len(findings) > 0 {
+			t.Fatal(findings)
+		}
+		if _, err := b.Deny(read); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Ban(alone, 0, ""); err != nil {
+			t.Fatal(err)
+		}
+		if done, err := b.Unban(alone); err != nil || done.Refused != want {
+			t.Errorf("got %+v, error %v; want still refused: %q", done, err, want)
+		}
+	}
+	b := newBed(t, "")
+	for _, p := range []netip.Prefix{alone, around} {
+		if _, err := b.Ban(p, 0, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
-	b.want("without a file", true)
-	if got := strings.Count(b.log.String(), "cannot write the bans"); got != 1 {
-		t.Errorf("got %d records; want 1:\n%s", got, b.log.String())
+	if done, err := b.Unban(alone); err != nil || done.Refused != "192.0.2.0/24 is banned" {
+		t.Errorf("got %+v, error %v; want refused by the ban around it", done, err)
 	}
-	if again := b.expire(time.Now()); again != retryTime {
-		t.Errorf("got the next try after %s; want %s", again, retryTime)
-	}
-	if err := os.Remove(dir); err != nil {
+}
+
+// A denied file that is wrong and changes all the time is told after some seconds, and then once a minute.
+func TestDenyKeepsChanging(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "denied")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b.expire(time.Now())
-	next := newBed(t, filepath.Join(dir, "bans.json"))
-	next.Load()
-	next.want("once the file can be written", true)
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, "")
+		read, _ := Read(ban.Deny{Files: []string{file}})
+		if _, err := b.Deny(read); err != nil {
+			t.Fatal(err)
+		}
+		b.start()
+		for i := range 150 {
+			if err := os.WriteFile(file, []byte(strings.Repeat("what?\n", i+1)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			pass(time.Second)
+			if i == 5 && len(b.Problems()) != 1 {
+				t.Errorf("got problems %q; want one", b.Problems())
+			}
+		}
+		if got := strings.Count(b.log.String(), "level=ERROR"); got != 3 {
+			t.Errorf("got %d errors in 150 s; want 3:\n%s", got, b.log.String())
+		}
+		if err := os.WriteFile(file, []byte("192.0.2.0/24"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		pass(2 * checkTime)
+		b.want("with a file that is right", true)
+		if got := b.Problems(); len(got) > 0 {
+			t.Errorf("got problems %q; want none", got)
+		}
+	})
 }
 
 // A denied file counts as soon as it changes. One that is not sound is told once, and the one before stays.

@@ -18,8 +18,23 @@ const maxFile = 4 << 20
 // Denied is what a configuration denies, with what its files had when they were read.
 type Denied struct {
 	deny     ban.Deny
-	prefixes []netip.Prefix
+	prefixes []netip.Prefix // of deny itself, then of each file
+	ends     []int          // of each file's prefixes
 	stamps   []system.FileStamp
+}
+
+// find returns a denied prefix that has addresses of p, and where it stands; empty: there is none.
+func (d *Denied) find(p netip.Prefix) (denied netip.Prefix, by string) {
+	i := slices.IndexFunc(d.prefixes, p.Overlaps)
+	if i < 0 {
+		return netip.Prefix{}, ""
+	}
+	for file, end := range d.ends {
+		if i >= len(d.deny.Prefixes) && i < end {
+			return d.prefixes[i], d.deny.Files[file] + ", which deny names,"
+		}
+	}
+	return d.prefixes[i], "deny in the file"
 }
 
 // Read reads the files that a configuration denies. It changes nothing: Deny does. If a finding is a fault,
@@ -34,6 +49,7 @@ func Read(d ban.Deny) (Denied, []finding.Finding) {
 				Remedy: remedyOf(err)})
 		}
 		read.prefixes = append(read.prefixes, prefixes...)
+		read.ends = append(read.ends, len(read.prefixes))
 	}
 	if len(read.prefixes) > ban.MaxDenied && len(findings) == 0 {
 		findings = append(findings, finding.Finding{Key: "deny",
@@ -76,10 +92,11 @@ func remedyOf(err error) string {
 // what the list denied before. The error is the kernel's; then nothing has changed.
 func (k *Keeper) Deny(d Denied) (before Denied, err error) {
 	k.changing.Lock()
-	before = k.denied
+	before = *k.denied
 	err = k.denyLocked(d)
 	k.changing.Unlock()
 	if err == nil {
+		k.unused.Store(nil)
 		k.config.End(k.Refuses)
 	}
 	return before, err
@@ -88,49 +105,18 @@ func (k *Keeper) Deny(d Denied) (before Denied, err error) {
 func (k *Keeper) denyLocked(d Denied) error {
 	err := k.changeLocked(func() error { k.list.Deny(d.prefixes); return nil })
 	if err == nil {
-		k.denied, k.rejected, k.logged = d, nil, false
+		k.denied = &d
 	}
 	return err
 }
 
-// checkFiles reads the denied files if they have changed.
-func (k *Keeper) checkFiles() {
+// denyInPlaceOf is denyLocked, if before is still what the list denies.
+func (k *Keeper) denyInPlaceOf(before *Denied, d Denied) (done bool, err error) {
 	k.changing.Lock()
-	changed, prefixes := k.checkLocked()
-	k.changing.Unlock()
-	if changed {
-		k.config.Log.Info("denied addresses read again", "addresses", prefixes)
-		k.config.End(k.Refuses)
+	defer k.changing.Unlock()
+	if k.denied != before {
+		return false, nil
 	}
-}
-
-// checkLocked is checkFiles for a caller that holds changing. The log says what is wrong when a file was the
-// same for two checks: a program may be writing it.
-func (k *Keeper) checkLocked() (changed bool, prefixes int) {
-	stamps := system.FileStamps(k.denied.deny.Files)
-	if slices.Equal(stamps, k.denied.stamps) {
-		k.rejected, k.logged = nil, false
-		return false, 0
-	}
-	again := k.rejected != nil && slices.Equal(stamps, k.rejected)
-	if again && k.logged {
-		return false, 0
-	}
-	read, findings := Read(k.denied.deny)
-	var err error
-	if len(findings) == 0 {
-		if err = k.denyLocked(read); err == nil {
-			return true, len(read.prefixes)
-		}
-		findings = []finding.Finding{{Text: err.Error()}}
-	}
-	k.rejected, k.logged = stamps, again
-	if again {
-		for _, f := range findings {
-			k.config.Log.Error("cannot use the changed file of denied addresses; its previous content "+
-				"stays in use",
-				"error", f.Text, "remedy", f.Remedy)
-		}
-	}
-	return false, 0
+	err = k.denyLocked(d)
+	return err == nil, err
 }

@@ -2,41 +2,43 @@ package bans
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"ftpgate/internal/core/ban"
 )
 
-const (
-	// checkTime is how often the files that the configuration denies are checked for changes.
-	checkTime = time.Second
-	// retryTime is when to try again what the kernel or the disk did not carry out.
-	retryTime = time.Second
-)
-
 // Start ends bans whose time is over, and follows the denied files, until ctx is done. The function that it
-// returns waits for that.
+// returns waits for that, and for the disk to have the bans. It does not wait for a disk that hangs.
 func (k *Keeper) Start(ctx context.Context) (wait func()) {
-	var running sync.WaitGroup
-	running.Go(func() { k.run(ctx) })
-	return running.Wait
+	ends, files := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ends)
+		k.run(ctx)
+	}()
+	go func() {
+		defer close(files)
+		(&follower{keeper: k}).run(ctx)
+	}()
+	return func() {
+		<-ends
+		select {
+		case <-files:
+		case <-time.After(saveTime):
+			k.config.Log.Warn("a file of denied addresses cannot be read to its end: the disk does not answer")
+		}
+		k.saver.close()
+	}
 }
 
 func (k *Keeper) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var checked time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-k.wake:
 		case <-timer.C:
-		}
-		if now := time.Now(); now.Sub(checked) >= checkTime { // wake may come often
-			checked = now
-			k.checkFiles()
 		}
 		timer.Stop()
 		if next := k.expire(time.Now()); next > 0 {
@@ -47,30 +49,32 @@ func (k *Keeper) run(ctx context.Context) {
 
 // expire ends the bans whose time is over, and returns when to call it again; 0: when the list has changed.
 func (k *Keeper) expire(now time.Time) (again time.Duration) {
+	over, next, err := k.endOver(now)
+	switch {
+	case err != nil:
+		k.config.Log.Error("cannot end bans whose time is over", "bans", len(over), "err", err)
+		return retryTime
+	case next.IsZero():
+		again = 0
+	default:
+		again = max(next.Sub(now), time.Millisecond)
+	}
+	k.logOver(over)
+	return again
+}
+
+// endOver ends the bans whose time is over, and returns them, and when the next one ends; zero: none does.
+func (k *Keeper) endOver(now time.Time) (over []ban.Ban, next time.Time, err error) {
 	k.changing.Lock()
 	defer k.changing.Unlock()
-	if len(k.denied.deny.Files) > 0 {
-		again = checkTime
-	}
 	left := k.list.Clone()
-	over, next := left.Expire(now)
-	if len(over) > 0 {
-		if err := k.changeLocked(func() error { k.list = left; return nil }); err != nil {
-			k.config.Log.Error("cannot end bans whose time is over", "bans", len(over), "err", err)
-			return retryTime
-		}
-		k.save()
-		k.logOver(over)
+	if over, next = left.Expire(now); len(over) == 0 {
+		return nil, next, nil
 	}
-	if k.unwritten {
-		if k.save(); k.unwritten && (again == 0 || retryTime < again) {
-			again = retryTime
-		}
+	if err = k.changeLocked(func() error { k.list = left; return nil }); err == nil {
+		k.saver.save(k.list.Bans())
 	}
-	if wait := next.Sub(now); !next.IsZero() && (again == 0 || wait < again) {
-		again = max(wait, time.Millisecond)
-	}
-	return again
+	return over, next, err
 }
 
 // loggedEnds bounds how many bans the log names that end at once.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"ftpgate/internal/core/ban"
@@ -85,35 +84,4 @@ func (k *Keeper) Load() {
 	if err != nil {
 		k.config.Log.Error("cannot ban the clients in the file", "file", k.config.File, "err", err)
 	}
-}
-
-// save writes the bans to the file. The caller holds changing. If that fails, they hold all the same, and run
-// tries again: the log says once that they would end with the process.
-func (k *Keeper) save() {
-	if k.config.File == "" {
-		return
-	}
-	err := write(k.config.File, state{k.list.Bans()})
-	if err != nil && !k.unwritten {
-		k.config.Log.Warn("cannot write the bans, and tries again: until then they end when ftpgate ends",
-			"file", k.config.File, "err", err)
-	}
-	k.unwritten = err != nil
-}
-
-// write replaces the file, so that a reader finds the old one or the new one.
-func write(file string, s state) error {
-	text, err := json.MarshalIndent(s, "", "\t")
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		return err
-	}
-	next := file + ".new"
-	_ = os.Remove(next) // of a process that was killed; it may be anything, even a FIFO
-	if err := os.WriteFile(next, append(text, '\n'), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(next, file)
 }

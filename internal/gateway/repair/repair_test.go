@@ -23,7 +23,7 @@ type kernel struct {
 	missing  []string
 	err      error
 	rest     chan struct{} // not nil: the first PutBack leaves a rest, and the next waits for this
-	emptied  []string // of all PutBacks
+	emptied  []string      // of all PutBacks
 	compared int
 	restored int
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -32,6 +33,45 @@ func ReadFile(path string, most int64) ([]byte, error) {
 		return nil, fmt.Errorf("%s is %w: it has more than %d KiB", path, ErrTooLarge, most>>10)
 	}
 	return io.ReadAll(io.LimitReader(file, most))
+}
+
+// ReplaceFile writes a file of mode 0600, and makes its directory. Whoever reads it, also after the host has
+// lost its power, finds the text of before or the new one. The new one is written to path + ".new" first; what
+// is there is removed, and neither a pipe nor a link in its place makes ReplaceFile wait or write elsewhere. It
+// waits for the disk.
+func ReplaceFile(path string, text []byte) error {
+	dir, next := filepath.Dir(path), path+".new"
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	file, err := os.OpenFile(next,
+		os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(text)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err == nil {
+		err = os.Rename(next, path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(next))
+	}
+	return syncDir(dir)
+}
+
+// syncDir has the disk keep which files a directory has.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // FileStamp shows whether a file has changed. The zero value is a file that does not exist.

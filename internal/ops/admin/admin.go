@@ -37,7 +37,7 @@ type Source interface {
 	// kernel's.
 	Ban(b BanRequest) (Banned, error)
 	// Unban lifts a ban. The error wraps ban.ErrNotBanned, or is the kernel's.
-	Unban(p netip.Prefix) error
+	Unban(p netip.Prefix) (Unbanned, error)
 	// Reload reads the configuration again, and returns when it is in effect. The error is ErrFile if the
 	// file is unsound, and ErrNotNow if there is no file.
 	Reload(ctx context.Context) error

@@ -25,7 +25,17 @@ type Bans struct {
 // Banned is the answer to a request for a ban.
 type Banned struct {
 	ban.Ban
-	Ended int `json:"ended_sessions"` // that came from there
+	Ended   int    `json:"ended_sessions"`     // that came from there
+	NotKept string `json:"not_kept,omitempty"` // why the ban ends with ftpgate; empty: it does not
+}
+
+// Unbanned is the answer to a request to lift a ban.
+type Unbanned struct {
+	Prefix netip.Prefix `json:"prefix"`
+	// Refused says what still refuses addresses of the prefix: "deny in the file has 192.0.2.0/24"; empty:
+	// nothing.
+	Refused string `json:"still_refused,omitempty"`
+	NotKept string `json:"not_kept,omitempty"` // why the next start has the ban again; empty: it does not
 }
 
 // BanRequest asks for a ban.
@@ -150,10 +160,11 @@ func (h *handlers) unban(w http.ResponseWriter, r *http.Request) {
 		writeError(w, &Error{Text: err.Error(), status: http.StatusBadRequest})
 		return
 	}
-	if err := h.source.Unban(b.Prefix); err != nil {
+	lifted, err := h.source.Unban(b.Prefix)
+	if err != nil {
 		writeError(w, errorAnswer(err))
 		return
 	}
 	h.log.Info("ban lifted", "address", ban.Name(b.Prefix), "by", peerOf(r.Context()).String())
-	w.WriteHeader(http.StatusNoContent)
+	writeJSON(w, http.StatusOK, lifted)
 }

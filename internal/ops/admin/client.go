@@ -166,32 +166,28 @@ func (c *Client) Bans(ctx context.Context) (Bans, error) {
 func (c *Client) BansJSON(ctx context.Context, w io.Writer) error { return c.copy(ctx, bansPath, w) }
 
 // Ban bans addresses.
-func (c *Client) Ban(ctx context.Context, b BanRequest) (Banned, error) {
-	body, err := c.request(ctx, &c.http, http.MethodPost, b.path())
-	if err != nil {
-		return Banned{}, err
-	}
-	defer body.Close()
-	var banned Banned
-	if err := json.NewDecoder(body).Decode(&banned); err != nil {
-		return Banned{}, c.brokenAnswer(err)
-	}
-	return banned, nil
+func (c *Client) Ban(ctx context.Context, b BanRequest) (banned Banned, err error) {
+	return banned, c.decode(ctx, http.MethodPost, b.path(), &banned)
 }
 
 // Unban lifts a ban. The error wraps ban.ErrNotBanned if there is none.
-func (c *Client) Unban(ctx context.Context, p netip.Prefix) error {
-	err := c.do(ctx, &c.http, http.MethodDelete, BanRequest{Prefix: p}.path())
+func (c *Client) Unban(ctx context.Context, p netip.Prefix) (lifted Unbanned, err error) {
+	err = c.decode(ctx, http.MethodDelete, BanRequest{Prefix: p}.path(), &lifted)
 	if e := (*Error)(nil); errors.As(err, &e) && e.status == http.StatusNotFound {
 		e.Kind = ban.ErrNotBanned
 	}
-	return err
+	return lifted, err
 }
 
 func pathOf(id string) string { return sessionsPath + "/" + url.PathEscape(id) }
 
 func (c *Client) get(ctx context.Context, path string, value any) error {
-	body, err := c.request(ctx, &c.http, http.MethodGet, path)
+	return c.decode(ctx, http.MethodGet, path, value)
+}
+
+// decode sends a request, and reads its answer into a value.
+func (c *Client) decode(ctx context.Context, method, path string, value any) error {
+	body, err := c.request(ctx, &c.http, method, path)
 	if err != nil {
 		return err
 	}

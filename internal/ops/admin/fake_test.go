@@ -94,11 +94,11 @@ func (f *fake) Ban(b BanRequest) (Banned, error) {
 	return Banned{Ban: banned, Ended: 1}, nil
 }
 
-func (f *fake) Unban(p netip.Prefix) error {
+func (f *fake) Unban(p netip.Prefix) (Unbanned, error) {
 	if p != fixedBans().Bans[0].Prefix {
-		return fmt.Errorf("%s is %w", ban.Name(p), ban.ErrNotBanned)
+		return Unbanned{}, fmt.Errorf("%s is %w", ban.Name(p), ban.ErrNotBanned)
 	}
-	return nil
+	return Unbanned{Prefix: p, Refused: "deny in the file has 192.0.2.0/24"}, nil
 }
 
 func fixedBans() Bans {

@@ -19,7 +19,7 @@ func (k slowKernel) Apply(ruleset.Table, ...string) error {
 	return nil
 }
 
-func (k slowKernel) Repair(ruleset.Table) ([]string, error) { return nil, nil }
+func (k slowKernel) Repair(ruleset.Table) ([]string, bool, error) { return nil, false, nil }
 
 func (k slowKernel) Remove(string) error { return nil }
 

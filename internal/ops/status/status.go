@@ -24,6 +24,7 @@ import (
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/verdict"
+	"ftpgate/internal/gateway/bans"
 	"ftpgate/internal/gateway/repair"
 	"ftpgate/internal/kernel/system"
 	"ftpgate/internal/observe/health"
@@ -42,8 +43,9 @@ type Gateway interface {
 type Keeper interface {
 	Bans() []ban.Ban
 	Denied() int
-	Ban(p netip.Prefix, d time.Duration, reason string) (b ban.Ban, ended int, err error)
-	Unban(p netip.Prefix) error
+	Problems() []string
+	Ban(p netip.Prefix, d time.Duration, reason string) (bans.Result, error)
+	Unban(p netip.Prefix) (bans.Result, error)
 }
 
 // Source implements admin.Source. Set its exported fields before use. Its methods may be called from several
@@ -140,12 +142,23 @@ func (s *Source) Bans() admin.Bans {
 
 // Ban bans addresses.
 func (s *Source) Ban(b admin.BanRequest) (admin.Banned, error) {
-	banned, ended, err := s.Keeper.Ban(b.Prefix, b.For, b.Reason)
-	return admin.Banned{Ban: banned, Ended: ended}, err
+	done, err := s.Keeper.Ban(b.Prefix, b.For, b.Reason)
+	return admin.Banned{Ban: done.Ban, Ended: done.Ended, NotKept: textOf(done.NotKept)}, err
 }
 
 // Unban lifts a ban.
-func (s *Source) Unban(p netip.Prefix) error { return s.Keeper.Unban(p) }
+func (s *Source) Unban(p netip.Prefix) (admin.Unbanned, error) {
+	done, err := s.Keeper.Unban(p)
+	return admin.Unbanned{Prefix: p, Refused: done.Refused, NotKept: textOf(done.NotKept)}, err
+}
+
+// textOf returns the text of an error; empty: there is none.
+func textOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
 
 // Reload reloads the configuration.
 func (s *Source) Reload(ctx context.Context) error { return s.RequestReload(ctx) }
@@ -164,8 +177,8 @@ func (s *Source) Status() admin.Status {
 		Version: s.Version, Build: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH,
 		PID: os.Getpid(), Since: s.Started, File: s.File, Reload: lastReload,
 		Bans: len(s.Keeper.Bans()), Denied: s.Keeper.Denied(),
-		Forwards: s.forwards(usable), Certificates: s.certificates(now), Warnings: append(warnings,
-			s.tableWarnings()...),
+		Forwards: s.forwards(usable), Certificates: s.certificates(now), Warnings: slices.Concat(warnings,
+			s.tableWarnings(), s.Keeper.Problems()),
 	}
 	if count, limit, err := system.ConntrackFill(); err == nil && limit > 0 {
 		st.Conntrack = &admin.Conntrack{Count: int64(count), Max: int64(limit)}
