@@ -107,11 +107,11 @@ func (c *claims) checkLoop(i int, report reportFunc) {
 // checkReserved refuses ports of forward i that are in the server_ports of another one at the same address.
 // Overlapping server_ports are reported at the later forward.
 func (c *claims) checkReserved(i int, report reportFunc) {
-	f := c.forwards[i]
+	f := &c.forwards[i]
 	proxy := f.Tracking == TrackingProxy
 	c.report(i, len(c.forwards), "listen", PortRange{First: f.Listen.Port, Last: f.Listen.Port}, report,
-		func(o Forward) bool { return proxy || o.ServerPorts != AllPorts },
-		func(o Forward) string {
+		func(o *Forward) sharing { return shareIf(!proxy && o.ServerPorts == AllPorts) },
+		func(o *Forward) string {
 			if o.ServerPorts == AllPorts {
 				return fmt.Sprintf("listen %s lies within the server_ports \"all\" of forward %q, "+
 					"whose clients could not reach the proxy", f.Listen, o.Name)
@@ -122,38 +122,48 @@ func (c *claims) checkReserved(i int, report reportFunc) {
 	// Where passive_ports is left out, the ports of others are avoided.
 	if proxy && !f.PassivePorts.IsEmpty() {
 		c.report(i, len(c.forwards), "passive_ports", f.PassivePorts, report,
-			func(o Forward) bool { return o.ServerPorts != AllPorts },
-			func(o Forward) string {
+			func(o *Forward) sharing { return shareIf(o.ServerPorts == AllPorts) },
+			func(o *Forward) string {
 				return fmt.Sprintf("passive_ports %s overlap the server_ports %s of forward %q "+
 					"at the same address", f.PassivePorts, o.ServerPorts, o.Name)
 			})
 	}
 	if ports := f.reservedPorts(); !ports.IsEmpty() {
-		c.report(i, i, "server_ports", ports, report, func(o Forward) bool { return cannotShare(f, o) },
-			func(o Forward) string {
+		c.report(i, i, "server_ports", ports, report, func(o *Forward) sharing { return f.mayShare(o) },
+			func(o *Forward) string {
 				return fmt.Sprintf("server_ports %s overlap %s of forward %q at the same address",
 					f.ServerPorts, o.ServerPorts, o.Name)
 			})
 	}
 }
 
-// cannotShare reports whether the overlap of the server_ports of two forwards is a fault of these.
-func cannotShare(f, o Forward) bool {
+// mayShare says whether the server_ports of two forwards may overlap, but for what is reported otherwise.
+func (f *Forward) mayShare(o *Forward) sharing {
 	reportedAtListen := o.ServerPorts == AllPorts && f.Tracking == TrackingProxy ||
 		f.ServerPorts == AllPorts && o.Tracking == TrackingProxy
-	// One server may be published twice, for explicit and for implicit FTPS.
-	oneServer := f.PassesThrough() && o.PassesThrough() &&
-		f.Server.Host == o.Server.Host && f.ServerPorts == o.ServerPorts
-	return !reportedAtListen && !oneServer
+	switch {
+	case reportedAtListen:
+		return shareAlways
+	case f.PassesThrough() && o.PassesThrough() && f.ServerPorts == o.ServerPorts:
+		return shareOfOneServer // which may be published twice, for explicit and for implicit FTPS
+	}
+	return shareNever
+}
+
+func shareIf(may bool) sharing {
+	if may {
+		return shareAlways
+	}
+	return shareNever
 }
 
 // report reports the conflicts of forward i, about ports that it needs, with forwards before a number: the
 // first ones by name, and how many more there are.
 func (c *claims) report(i, before int, key string, ports PortRange, report reportFunc,
-	conflict func(o Forward) bool, text func(o Forward) string) {
-	found := c.reserved.of(i, before, ports, conflict)
+	may func(o *Forward) sharing, text func(o *Forward) string) {
+	found := c.reserved.of(i, before, ports, may)
 	for _, j := range found.first {
-		report(key, "%s", text(c.forwards[j]))
+		report(key, "%s", text(&c.forwards[j]))
 	}
 	if found.more > 0 {
 		report(key, "%s %s has the same conflict with %s", key, ports,

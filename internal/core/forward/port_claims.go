@@ -14,10 +14,11 @@ type portClaims struct {
 	all      *portIndex
 }
 
-// reservation is the ports of forwards that are alike: whoever conflicts with one does so with all.
+// reservation is the ports of forwards that differ in nothing that matters here but in their servers.
 type reservation struct {
-	ports PortRange
-	by    []int // ascending
+	ports   PortRange
+	by      []int            // ascending
+	servers map[string][]int // the same, by server
 }
 
 // portIndex has reservations in the order of their first ports.
@@ -31,20 +32,23 @@ func newPortClaims(forwards []Forward) *portClaims {
 		addr          netip.Addr
 		iface         string
 		ports         PortRange
-		server        string
 		tracking      Tracking
 		passesThrough bool
 	}
 	alike := map[likeness][]int{}
 	for i, f := range forwards {
 		if ports := f.reservedPorts(); !ports.IsEmpty() {
-			l := likeness{f.Listen.Addr, f.Listen.Interface, ports, f.Server.Host, f.Tracking, f.PassesThrough()}
+			l := likeness{f.Listen.Addr, f.Listen.Interface, ports, f.Tracking, f.PassesThrough()}
 			alike[l] = append(alike[l], i)
 		}
 	}
 	p := &portClaims{forwards: forwards, at: map[netip.Addr]*portIndex{}, all: &portIndex{}}
 	for l, by := range alike {
-		r := reservation{l.ports, by}
+		r := reservation{l.ports, by, map[string][]int{}}
+		for _, i := range by {
+			server := forwards[i].Server.Host
+			r.servers[server] = append(r.servers[server], i)
+		}
 		p.all.reservations = append(p.all.reservations, r)
 		if p.at[l.addr] == nil {
 			p.at[l.addr] = &portIndex{}
@@ -69,8 +73,8 @@ func (x *portIndex) sort() {
 	}
 }
 
-// overlapping calls yield for the reservations that overlap ports.
-func (x *portIndex) overlapping(ports PortRange, yield func(reservation)) {
+// overlapping calls yield for the reservations that overlap ports, until it returns false.
+func (x *portIndex) overlapping(ports PortRange, yield func(reservation) bool) {
 	if x == nil {
 		return
 	}
@@ -78,38 +82,59 @@ func (x *portIndex) overlapping(ports PortRange, yield func(reservation)) {
 		return cmp.Compare(int(r.ports.First), first)
 	})
 	for n--; n >= 0 && x.lasts[n] >= ports.First; n-- {
-		if r := x.reservations[n]; r.ports.Last >= ports.First {
-			yield(r)
+		if r := x.reservations[n]; r.ports.Last >= ports.First && !yield(r) {
+			return
 		}
 	}
 }
 
-// namedConflicts bounds how many conflicts of one kind a forward has reported; the others are counted.
-const namedConflicts = 3
+const (
+	// namedConflicts bounds how many conflicts of one kind a forward has reported; the others are counted.
+	namedConflicts = 3
+	// examinedAtMost bounds how many overlapping reservations are examined for one forward. Of more than that
+	// some are not counted; the last of the forwards that overlap has a conflict in any case.
+	examinedAtMost = 200
+)
 
 // conflicts are the forwards that a forward conflicts with.
 type conflicts struct {
-	first []int // the first ones, at most namedConflicts, ascending
-	more  int   // how many there are beside those
+	first []int // at most namedConflicts, ascending
+	more  int   // how many there are beside those, at least
 }
 
-// of returns with which forwards before a number forward i conflicts about ports, which it needs: conflict says
-// that of forwards that are alike.
-func (p *portClaims) of(i, before int, ports PortRange, conflict func(o Forward) bool) (found conflicts) {
-	f := p.forwards[i]
-	examine := func(r reservation) {
-		if o := p.forwards[r.by[0]]; !f.Listen.sameHost(o.Listen) || !conflict(o) {
-			return
+// sharing says whether a forward may reserve ports that another one needs.
+type sharing int
+
+const (
+	shareNever sharing = iota
+	shareOfOneServer
+	shareAlways
+)
+
+// of returns with which forwards before a number forward i conflicts about ports, which it needs. may answers
+// for forwards that differ in their servers alone.
+func (p *portClaims) of(i, before int, ports PortRange, may func(o *Forward) sharing) (found conflicts) {
+	f := &p.forwards[i]
+	examined := 0
+	examine := func(r reservation) bool {
+		o := &p.forwards[r.by[0]]
+		if !f.Listen.sameHost(o.Listen) {
+			return true
 		}
-		n, _ := slices.BinarySearch(r.by, before)
-		if at, itself := slices.BinarySearch(r.by[:n], i); itself {
-			found.more--
-			found.add(r.by[:at])
-			found.add(r.by[at+1 : min(n, at+1+namedConflicts)])
-		} else {
-			found.add(r.by[:n])
+		examined++
+		except := []int{i}
+		switch may(o) {
+		case shareAlways:
+			return examined < examinedAtMost
+		case shareOfOneServer:
+			except = r.servers[f.Server.Host]
+		case shareNever:
+			if _, own := slices.BinarySearch(r.by, i); !own {
+				except = nil
+			}
 		}
-		found.more += n
+		found.add(r.by, except, before)
+		return examined < examinedAtMost
 	}
 	if !f.Listen.Addr.IsValid() {
 		p.all.overlapping(ports, examine)
@@ -121,9 +146,20 @@ func (p *portClaims) of(i, before int, ports PortRange, conflict func(o Forward)
 	return found
 }
 
-// add adds forwards to the first ones, if they are.
-func (c *conflicts) add(by []int) {
-	for _, j := range by[:min(len(by), namedConflicts)] {
+// add adds the forwards before a number, except some of them. All are ascending.
+func (c *conflicts) add(by, except []int, before int) {
+	n, _ := slices.BinarySearch(by, before)
+	excepted, _ := slices.BinarySearch(except, before)
+	all := n - excepted
+	c.more += all
+	for _, j := range by[:n] {
+		if all == 0 || len(c.first) == namedConflicts && c.first[namedConflicts-1] < j {
+			return
+		}
+		if _, skip := slices.BinarySearch(except, j); skip {
+			continue
+		}
+		all--
 		at, _ := slices.BinarySearch(c.first, j)
 		c.first = slices.Insert(c.first, at, j)
 		c.first = c.first[:min(len(c.first), namedConflicts)]

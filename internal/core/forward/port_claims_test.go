@@ -29,15 +29,16 @@ func TestPortClaims(t *testing.T) {
 		p := newPortClaims(forwards)
 		for i, f := range forwards {
 			before, ports := random.IntN(len(forwards)+1), f.ServerPorts
-			conflict := func(o Forward) bool { return cannotShare(f, o) }
 			var want []int
 			for j, o := range forwards[:before] {
-				if j != i && f.Listen.sameHost(o.Listen) && o.reservedPorts().Overlaps(ports) && conflict(o) {
+				may := f.mayShare(&o)
+				if j != i && f.Listen.sameHost(o.Listen) && o.reservedPorts().Overlaps(ports) &&
+					(may == shareNever || may == shareOfOneServer && f.Server.Host != o.Server.Host) {
 					want = append(want, j)
 				}
 			}
 			named := min(len(want), namedConflicts)
-			got := p.of(i, before, ports, conflict)
+			got := p.of(i, before, ports, f.mayShare)
 			if !slices.Equal(got.first, want[:named]) || got.more != len(want)-named {
 				t.Fatalf("forward %d of %+v: got %+v; want %v", i, forwards, got, want)
 			}
@@ -62,5 +63,13 @@ func TestManyConflicts(t *testing.T) {
 		!strings.Contains(last[namedConflicts].Text, "with 9996 more forwards") {
 		t.Errorf("got %d faults of the first forward, and of the last %v; want none, and %d with the number of "+
 			"the others", len(faults[0]), last, namedConflicts+1)
+	}
+	for i := range forwards { // ranges that all differ
+		forwards[i].ServerPorts.First -= uint16(i)
+	}
+	for i, all := range Check(forwards) {
+		if len(all) > 3*(namedConflicts+1) || i == n-1 && len(all) == 0 {
+			t.Fatalf("forward %d: got %d faults; want some, and a bounded number", i, len(all))
+		}
 	}
 }
