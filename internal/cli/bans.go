@@ -43,6 +43,9 @@ replaces the first.`,
 		if banned.NotKept != "" {
 			lines = append(lines, "warning: the ban ends when ftpgate ends: "+terminal.Printable(banned.NotKept))
 		}
+		for _, w := range banned.Warnings {
+			lines = append(lines, "warning: "+terminal.Printable(w))
+		}
 		return printLines(cmd.OutOrStdout(), lines)
 	})
 	cmd.Flags().StringVar(&length, "for", "",

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"ftpgate/internal/config"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/gateway/bans"
 )
 
 func newCheck() *cobra.Command {
@@ -45,8 +48,24 @@ func printCheck(w io.Writer, file string, c *config.Config) error {
 		if risk, remedy := f.FTPSRisk(); risk != "" {
 			fmt.Fprintf(out, "  %s: warning: %s: %s\n", f.Name, risk, remedy)
 		}
+		for _, w := range deniedServer(c, f) {
+			fmt.Fprintf(out, "  %s: warning: %s: %s\n", f.Name, w.Text, w.Remedy)
+		}
 	}
 	return out.Flush()
+}
+
+// deniedServer returns a warning if the file itself denies the address of a forward's server.
+func deniedServer(c *config.Config, f forward.Forward) []finding.Finding {
+	server, literal := f.Server.Addr()
+	if !literal {
+		return nil
+	}
+	refuses := func(a netip.Addr) bool {
+		return slices.ContainsFunc(c.Deny.Prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
+	}
+	resolved := forward.Resolved{Forward: f, Server4: server, Servers: []netip.Addr{server}}
+	return bans.Servers(refuses, []forward.Resolved{resolved})
 }
 
 // checkedFile is what check says in JSON.
@@ -89,7 +108,13 @@ func checkJSON(w io.Writer, file string) error {
 	default:
 		checked.OK = true
 		for _, f := range c.Forwards {
-			checked.Forwards = append(checked.Forwards, checkForward(f))
+			forward := checkForward(f)
+			for _, w := range deniedServer(c, f) {
+				if forward.Warning == "" {
+					forward.Warning, forward.Remedy = w.Text, w.Remedy
+				}
+			}
+			checked.Forwards = append(checked.Forwards, forward)
 		}
 	}
 	if err := printValue(w, checked); err != nil {

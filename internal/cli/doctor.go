@@ -101,8 +101,8 @@ func (c *doctorCommand) run(cmd *cobra.Command, args []string) error {
 		return runFailure(errors.New("interrupted"))
 	}
 	found := doctor.Examine(e.Facts, e.Forwards)
-	_, cannotDeny := bans.Read(c.deny)
-	found = append(found, cannotDeny...)
+	denied, cannotDeny := bans.Read(c.deny)
+	found = slices.Concat(found, cannotDeny, bans.Servers(denied.Refuses, e.Forwards))
 	if !c.noTry {
 		if terminal.Of(cmd.ErrOrStderr()).IsTerminal() {
 			fmt.Fprintf(cmd.ErrOrStderr(), "ftpgate: trying the server of %s, for up to %s each\n",

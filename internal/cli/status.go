@@ -154,11 +154,15 @@ func forwardLines(s terminal.Terminal, f admin.Forward, certificates []admin.Cer
 		}
 		fact("FTPS", ftps)
 	}
-	fact("now", fmt.Sprintf("%s from %s", finding.Plural(f.Sessions, "session"), finding.Plural(f.Clients,
-		"client")))
-	fact("so far", fmt.Sprintf("%s; %s, %d failed; %s up, %s down; %d refused",
-		finding.Plural(f.Total, "session"), finding.Plural(f.Transfers, "transfer"), f.Failed,
-		terminal.Bytes(f.Up), terminal.Bytes(f.Down), f.Refused))
+	if f.Counts == nil {
+		fact("now", "not known: ftpgate does not follow the sessions of tracking none")
+	} else {
+		fact("now", fmt.Sprintf("%s from %s", finding.Plural(f.Sessions, "session"),
+			finding.Plural(f.Clients, "client")))
+		fact("so far", fmt.Sprintf("%s; %s, %d failed; %s up, %s down; %d refused",
+			finding.Plural(f.Total, "session"), finding.Plural(f.Transfers, "transfer"), f.Failed,
+			terminal.Bytes(f.Up), terminal.Bytes(f.Down), f.Refused))
+	}
 	for _, c := range certificates {
 		if c.Forward != f.Name {
 			continue

@@ -22,13 +22,15 @@ func aStatus() *answers {
 			{Name: "archive", Listen: "192.168.5.2:2121", Server: "ftp.example.com:21",
 				Addresses: []netip.Addr{netip.MustParseAddr("203.0.113.21")},
 				Tracking:  "proxy", DataPath: "kernel", FTPS: "terminated", FTPSWhy: "tls.client is optional",
-				Sessions: 1, Total: 240, Transfers: 1312, Failed: 2, Up: 52_428_800, Down: 734_003_200,
-				Clients: 1, Refused: 3},
+				Counts: &admin.Counts{Sessions: 1, Total: 240, Transfers: 1312, Failed: 2, Up: 52_428_800,
+					Down: 734_003_200, Clients: 1, Refused: 3}},
 			{Name: "plc", Listen: ":2122", Server: "203.0.113.7:21",
 				Addresses: []netip.Addr{netip.MustParseAddr("203.0.113.7")},
-				Total:     1, Transfers: 1,
-				Tracking: "kernel", DataPath: "kernel", Problem: "the kernel's module nf_nat_ftp is " +
+				Counts:    &admin.Counts{Total: 1, Transfers: 1},
+				Tracking:  "kernel", DataPath: "kernel", Problem: "the kernel's module nf_nat_ftp is " +
 					"missing: modprobe nf_nat_ftp"},
+			{Name: "lathe", Listen: ":2123", Server: "203.0.113.8:21", Tracking: "none", DataPath: "kernel",
+				Addresses: []netip.Addr{netip.MustParseAddr("203.0.113.8")}},
 		},
 		Certificates: []admin.Certificate{{Forward: "archive", File: "/etc/ftpgate/cert.pem",
 			Subject: "CN=gw", DaysLeft: 20, Warning: "renew it"},
@@ -100,6 +102,10 @@ forward plc: :2122 leads to 203.0.113.7:21
   now          0 sessions from 0 clients
   so far       1 session; 1 transfer, 0 failed; 0 B up, 0 B down; 0 refused
   certificate  /etc/ftpgate/ca.pem, good for 90 days
+
+forward lathe: :2123 leads to 203.0.113.8:21
+  tracking     none, data connections by kernel
+  now          not known: ftpgate does not follow the sessions of tracking none
 `
 	if rest != want {
 		t.Errorf("got\n%s\nwant\n%s", rest, want)

@@ -89,7 +89,8 @@ func (d *Daemon) newInstance() *instance {
 	r.metrics = metrics.New(metrics.Build{Version: version.String(), GoVersion: runtime.Version()},
 		verdict.RefusalNames(), r.metricSources())
 	r.bans = bans.New(bans.Config{Log: d.Log, Apply: r.gateway.SetBans, End: r.endSessions,
-		File: bansFile(d.Table)})
+		Forwards: r.gateway.Forwards,
+		File:     bansFile(d.Table)})
 	r.listeners = listeners.New(listeners.Shared{
 		Log: d.Log, Counts: r.counts, SessionLog: r.sessionLog, Keys: sessionKeys{r.keys},
 		DataPath: r.paths.For,
@@ -119,7 +120,9 @@ func (r *instance) startMonitor(forwards []forward.Resolved) {
 
 // inspect warns of obstacles to the forwards on this host, in a goroutine.
 func (r *instance) inspect(forwards []forward.Resolved) {
-	r.inspecting.Go(func() { r.report(r.prober.Inspect(forwards)) })
+	r.inspecting.Go(func() {
+		r.report(append(r.prober.Inspect(forwards), bans.Servers(r.bans.Refuses, forwards)...))
+	})
 }
 
 // close closes the parts, in the opposite order of their dependence.

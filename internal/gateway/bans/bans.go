@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"ftpgate/internal/core/ban"
+	"ftpgate/internal/core/forward"
 )
 
 // Config is what a Keeper works with.
@@ -28,6 +29,8 @@ type Config struct {
 	Apply func(ban.Ranges) error
 	// End ends the sessions of clients that are refused, without waiting for them, and returns how many.
 	End func(refused func(netip.Addr) bool) int
+	// Forwards returns the published forwards; nil: there are none. It must not wait.
+	Forwards func() []forward.Resolved
 	// File keeps the bans; empty: they end with the process.
 	File string
 }
@@ -52,6 +55,8 @@ type Result struct {
 	NotKept error   // why the change ends with the process; nil: it does not
 	// Refused says what still refuses addresses of the ban that was lifted; empty: nothing.
 	Refused string
+	// Warnings are sentences about what a ban does that is hardly meant.
+	Warnings []string
 }
 
 // view is the list as others see it. It is never changed.
@@ -80,11 +85,12 @@ func (k *Keeper) Bans() []ban.Ban { return k.now.Load().bans }
 func (k *Keeper) Denied() int { return k.now.Load().denied }
 
 // Problems returns sentences about what is not as the operator wants it: denied files that are not in use as
-// they are, bans that are not written to the disk.
+// they are, servers that are refused, bans that are not written to the disk.
 func (k *Keeper) Problems() (all []string) {
 	if u := k.unused.Load(); u != nil {
 		all = append(all, u.String())
 	}
+	all = append(all, k.servers(k.Refuses)...)
 	if err := k.saver.problem(); err != nil {
 		all = append(all, fmt.Sprintf("bans end when ftpgate ends: %s cannot be written: %v", k.config.File, err))
 	}
@@ -106,6 +112,7 @@ func (k *Keeper) Ban(p netip.Prefix, d time.Duration, reason string) (Result, er
 	}
 	r.Ended = k.config.End(k.Refuses)
 	r.NotKept = k.saver.await(saved)
+	r.Warnings = k.servers(p.Contains)
 	return r, nil
 }
 

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"ftpgate/internal/core/ban"
+	"ftpgate/internal/core/finding"
+	"ftpgate/internal/core/forward"
 )
 
 var (
@@ -340,6 +342,35 @@ func TestUnbanRefused(t *testing.T) {
 	}
 	if done, err := b.Unban(alone); err != nil || done.Refused != "192.0.2.0/24 is banned" {
 		t.Errorf("got %+v, error %v; want refused by the ban around it", done, err)
+	}
+}
+
+// A ban of a forward's server is warned of, with the forward: in the answer, and as long as it lasts.
+func TestServers(t *testing.T) {
+	f := forward.Resolved{Server4: client, Servers: []netip.Addr{client}}
+	f.Name = "nas"
+	f.Tracking = forward.TrackingProxy
+	other, none := f, f
+	other.Server4, other.Servers = netip.MustParseAddr("203.0.113.21"), nil
+	none.Tracking = forward.TrackingNone
+	b := newBed(t, "")
+	b.config.Forwards = func() []forward.Resolved { return []forward.Resolved{other, none, f} }
+	done, err := b.Ban(alone, 0, "")
+	if want := `forward "nas": the server's address 192.0.2.7 is banned`; err != nil ||
+		len(done.Warnings) != 1 || !strings.HasPrefix(done.Warnings[0], want) || len(b.Problems()) != 1 {
+		t.Errorf("got %+v, error %v, problems %q; want %q", done, err, b.Problems(), want)
+	}
+	if _, err := b.Unban(alone); err != nil || len(b.Problems()) > 0 {
+		t.Errorf("got error %v, problems %q; want none", err, b.Problems())
+	}
+	if done, err := b.Ban(netip.MustParsePrefix("198.51.100.0/24"), 0, ""); err != nil ||
+		len(done.Warnings) > 0 {
+		t.Errorf("got %+v, error %v for a ban of others; want no warning", done, err)
+	}
+	denied, _ := Read(ban.Deny{Prefixes: []netip.Prefix{around}})
+	if got := Servers(denied.Refuses, b.config.Forwards()); len(got) != 1 || got[0].Forward != "nas" ||
+		got[0].Severity != finding.Warning {
+		t.Errorf("got %v; want a warning about the forward", got)
 	}
 }
 

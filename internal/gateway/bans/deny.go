@@ -45,14 +45,14 @@ func Read(d ban.Deny) (Denied, []finding.Finding) {
 	for _, file := range d.Files {
 		prefixes, err := readFile(file)
 		if err != nil {
-			findings = append(findings, finding.Finding{Key: "deny", Text: err.Error(),
+			findings = append(findings, finding.Finding{Code: "deny", Key: "deny", Text: err.Error(),
 				Remedy: remedyOf(err)})
 		}
 		read.prefixes = append(read.prefixes, prefixes...)
 		read.ends = append(read.ends, len(read.prefixes))
 	}
 	if len(read.prefixes) > ban.MaxDenied && len(findings) == 0 {
-		findings = append(findings, finding.Finding{Key: "deny",
+		findings = append(findings, finding.Finding{Code: "deny", Key: "deny",
 			Text: fmt.Sprintf("deny has %d addresses and prefixes: want at most %d", len(read.prefixes),
 				ban.MaxDenied),
 			Remedy: "join them to wider prefixes, or block them in a firewall of its own"})

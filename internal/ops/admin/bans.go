@@ -27,6 +27,8 @@ type Banned struct {
 	ban.Ban
 	Ended   int    `json:"ended_sessions"`     // that came from there
 	NotKept string `json:"not_kept,omitempty"` // why the ban ends with ftpgate; empty: it does not
+	// Warnings say what the ban does that is hardly meant, in sentences.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Unbanned is the answer to a request to lift a ban.

@@ -35,16 +35,21 @@ type Forward struct {
 	DataPath  string       `json:"data_path"` // "kernel" or "relay"
 	FTPS      string       `json:"ftps"`      // the forward's mode, in one or two words
 	FTPSWhy   string       `json:"ftps_why,omitempty"`
-	Sessions  int          `json:"sessions"`       // that run
-	Total     int64        `json:"sessions_total"` // since the start, running ones included
-	Transfers int64        `json:"transfers"`      // completed since the start
-	Failed    int64        `json:"failed"`
-	Up        int64        `json:"bytes_up"` // from clients to the server, of files and listings
-	Down      int64        `json:"bytes_down"`
-	Clients   int          `json:"clients"` // addresses with a session now
-	Refused   int64        `json:"refused"` // clients, commands and data connections, since the start
+	*Counts                // nil with tracking none: ftpgate does not follow its sessions
 	Problem   string       `json:"problem,omitempty"`
 	Health    *Health      `json:"health"` // of the server; null: it was not asked
+}
+
+// Counts is what the sessions of a forward have done.
+type Counts struct {
+	Sessions  int   `json:"sessions"`       // that run
+	Total     int64 `json:"sessions_total"` // since the start, running ones included
+	Transfers int64 `json:"transfers"`      // completed since the start
+	Failed    int64 `json:"failed"`
+	Up        int64 `json:"bytes_up"` // from clients to the server, of files and listings
+	Down      int64 `json:"bytes_down"`
+	Clients   int   `json:"clients"` // addresses with a session now
+	Refused   int64 `json:"refused"` // clients, commands and data connections, since the start
 }
 
 // Health is whether a server answers, by the checks of package health.

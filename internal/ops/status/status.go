@@ -43,6 +43,7 @@ type Gateway interface {
 type Keeper interface {
 	Bans() []ban.Ban
 	Denied() int
+	Refuses(netip.Addr) bool
 	Problems() []string
 	Ban(p netip.Prefix, d time.Duration, reason string) (bans.Result, error)
 	Unban(p netip.Prefix) (bans.Result, error)
@@ -103,11 +104,15 @@ func (s *Source) Sessions(ended bool) iter.Seq[sessions.Session] {
 }
 
 // Explain returns a session with its time line, or false if no such session is known. If a filter of the
-// gateway is the cause, it asks the kernel which one.
+// gateway is the cause, it asks the kernel which one; if the server is banned, it says that.
 func (s *Source) Explain(id string) (sessions.Explained, bool) {
 	e, known := s.SessionLog.Explain(id)
 	if known && e.Verdict.Code == verdict.CodeGatewayFilter {
 		e.Verdict.Remedy = cmp.Or(s.FilterRemedy(e.Server.Addr().String()), e.Verdict.Remedy)
+	}
+	if known && e.Verdict.Code == verdict.CodeServerNeverConnected && s.Keeper.Refuses(e.Server.Addr()) {
+		e.Verdict.Remedy = "the server's address is banned, or denied by deny, and the gateway refuses its " +
+			"connections: lift that ban (ftpgate bans), or take the address out of deny"
 	}
 	return e, known
 }
@@ -143,7 +148,8 @@ func (s *Source) Bans() admin.Bans {
 // Ban bans addresses.
 func (s *Source) Ban(b admin.BanRequest) (admin.Banned, error) {
 	done, err := s.Keeper.Ban(b.Prefix, b.For, b.Reason)
-	return admin.Banned{Ban: done.Ban, Ended: done.Ended, NotKept: textOf(done.NotKept)}, err
+	return admin.Banned{Ban: done.Ban, Ended: done.Ended, NotKept: textOf(done.NotKept),
+		Warnings: done.Warnings}, err
 }
 
 // Unban lifts a ban.
@@ -227,8 +233,12 @@ func (s *Source) forwards(kernelUsable bool) []admin.Forward {
 			Name: f.Name, Listen: f.Listen.String(), Server: f.Server.String(), Addresses: f.ServerAddrs(),
 			Tracking: f.Tracking.String(), DataPath: f.UsualPath(kernelUsable).String(),
 			FTPS: way, FTPSWhy: why,
-			Sessions: running[key], Clients: clients[key], Total: t.Sessions, Refused: t.Refused,
-			Transfers: int64(t.Transfers), Failed: int64(t.Failed), Up: t.Up, Down: t.Down,
+		}
+		if f.Tracking != forward.TrackingNone {
+			status.Counts = &admin.Counts{
+				Sessions: running[key], Clients: clients[key], Total: t.Sessions, Refused: t.Refused,
+				Transfers: int64(t.Transfers), Failed: int64(t.Failed), Up: t.Up, Down: t.Down,
+			}
 		}
 		if len(status.Addresses) == 0 {
 			status.Problem = "the server's name has no address"

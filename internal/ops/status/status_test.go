@@ -2,6 +2,7 @@ package status
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/netip"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"ftpgate/internal/control/tlskeys"
+	"ftpgate/internal/core/ban"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/verdict"
@@ -51,12 +53,17 @@ func begin(s *Source, name string) *sessions.Record {
 func TestForwards(t *testing.T) {
 	nowhere := archive()
 	nowhere.Name, nowhere.Server4 = "nowhere", netip.Addr{}
-	s := newSource(archive(), nowhere)
+	untracked := archive()
+	untracked.Name, untracked.Tracking = "untracked", forward.TrackingNone
+	s := newSource(archive(), nowhere, untracked)
 	s.SetKernel(true, nil)
 	begin(s, "archive")
 	got := s.Status().Forwards
-	if len(got) != 2 {
-		t.Fatalf("got %d forwards; want 2", len(got))
+	if len(got) != 3 {
+		t.Fatalf("got %d forwards; want 3", len(got))
+	}
+	if text, err := json.Marshal(got[2]); err != nil || strings.Contains(string(text), "session") {
+		t.Errorf("got %s, error %v; want nothing of the sessions of tracking none", text, err)
 	}
 	one, two := got[0], got[1]
 	if one.Name != "archive" || one.Sessions != 1 || one.Clients != 1 || one.Total != 1 ||
@@ -220,6 +227,28 @@ func TestKill(t *testing.T) {
 	}
 	if _, known := s.Explain(kernel.ID()); !known {
 		t.Errorf("session %s is not explained", kernel.ID())
+	}
+}
+
+// If the server is banned, and could not connect to the gateway, explain says so.
+func TestExplainNamesBan(t *testing.T) {
+	s := newSource(archive())
+	keeper := bans.New(bans.Config{Apply: func(ban.Ranges) error { return nil },
+		End: func(func(netip.Addr) bool) int { return 0 }})
+	s.Keeper = keeper
+	r := begin(s, "archive")
+	r.Connected(netip.MustParseAddrPort("203.0.113.21:21"), 0)
+	r.Refuse(verdict.Fault{Code: verdict.CodeServerNeverConnected})
+	for _, banned := range []bool{false, true} {
+		if banned {
+			if _, err := keeper.Ban(netip.MustParsePrefix("203.0.113.0/24"), 0, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		e, _ := s.Explain("1")
+		if got := strings.HasPrefix(e.Verdict.Remedy, "the server's address is banned"); got != banned {
+			t.Errorf("banned %t: got remedy %q", banned, e.Verdict.Remedy)
+		}
 	}
 }
 
