@@ -181,9 +181,10 @@ var rows = []row{
 	{pkg: "ops/status",
 		imports: []string{
 			"core/finding", "core/forward", "core/ban", "core/verdict", "kernel/system",
-			"observe/sessions", "observe/health", "gateway/repair", "control/tlskeys", "ops/admin",
+			"observe/sessions", "observe/health", "gateway/bans", "gateway/repair", "control/tlskeys",
+			"ops/admin",
 		},
-		testing: []string{"core/pinhole", "core/ruleset", "gateway", "gateway/bans", "config"}},
+		testing: []string{"core/pinhole", "core/ruleset", "gateway", "config"}},
 	{pkg: "ops/systemd",
 		owns:    []string{"github.com/coreos/go-systemd/v22"},
 		shares:  []string{"golang.org/x/sys"},

@@ -34,6 +34,7 @@ type answers struct {
 	reload         error
 	bans           admin.Bans
 	notKept        string        // of each ban
+	warnings       []string      // of each ban
 	refused        string        // what still refuses who was banned
 	looked         chan struct{} // receives for each request of the running sessions, unless it is nil
 }
@@ -76,7 +77,8 @@ func (a *answers) Ban(b admin.BanRequest) (admin.Banned, error) {
 	if b.For > 0 {
 		banned.Until = bannedAt.Add(b.For)
 	}
-	return admin.Banned{Ban: banned, Ended: 1, NotKept: a.notKept}, ban.Check(b.Prefix)
+	return admin.Banned{Ban: banned, Ended: 1, NotKept: a.notKept, Warnings: a.warnings},
+		ban.Check(b.Prefix)
 }
 
 func (a *answers) Unban(p netip.Prefix) (admin.Unbanned, error) {

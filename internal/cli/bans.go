@@ -41,7 +41,8 @@ replaces the first.`,
 		lines := []string{fmt.Sprintf("%s: banned %s, %s ended",
 			banned.Name(), untilText(banned.Ban), finding.Plural(banned.Ended, "session"))}
 		if banned.NotKept != "" {
-			lines = append(lines, "warning: the ban ends when ftpgate ends: "+terminal.Printable(banned.NotKept))
+			lines = append(lines, "warning: the ban ends when ftpgate ends: "+terminal.Printable(
+				banned.NotKept))
 		}
 		for _, w := range banned.Warnings {
 			lines = append(lines, "warning: "+terminal.Printable(w))

@@ -70,11 +70,18 @@ func TestBanCommands(t *testing.T) {
 		&out); out.String() != "nobody is banned\n" {
 		t.Errorf("got %q; want nobody", out.String())
 	}
+}
+
+// Who bans reads that the ban does not outlive ftpgate; who lifts one, what still refuses the client.
+func TestBanWarnings(t *testing.T) {
+	source := &answers{warnings: []string{"forward \"a\" suffers"}}
+	socket := answering(t, source)
 	source.bans.Bans = []ban.Ban{{Prefix: netip.MustParsePrefix("192.0.2.7/32")}}
 	source.notKept, source.refused = "open x: no space left", "deny in the file has 192.0.2.0/24"
 	for args, want := range map[string]string{
 		"ban 192.0.2.9": "192.0.2.9: banned until it is lifted, 1 session ended\n" +
-			"warning: the ban ends when ftpgate ends: open x: no space left\n",
+			"warning: the ban ends when ftpgate ends: open x: no space left\n" +
+			"warning: forward \"a\" suffers\n",
 		"unban 192.0.2.7": "192.0.2.7: the ban is lifted, but deny in the file has 192.0.2.0/24, which still " +
 			"refuses clients\nwarning: the next start has the ban again: open x: no space left\n",
 	} {

@@ -23,8 +23,8 @@ import (
 type Kernel interface {
 	// Apply replaces the table with t, and removes the stale tables, all in one transaction.
 	Apply(t ruleset.Table, stale ...string) error
-	// Repair restores t after changes of another program, and returns how the kernel's table differed. If more
-	// is true, it has restored what serves sessions, and the next call restores the rest.
+	// Repair restores t after changes of another program, and returns how the kernel's table differed. If
+	// more is true, it has restored what serves sessions, and the next call restores the rest.
 	Repair(t ruleset.Table) (differences []string, more bool, err error)
 	// Remove deletes a table. A table that does not exist is no error.
 	Remove(name string) error

@@ -99,7 +99,8 @@ func TestRepair(t *testing.T) {
 	if err := b.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if differences, _, err := b.Repair(nil); err != nil || len(differences) > 0 || len(b.kernel.repaired) != 2 {
+	if differences, _, err := b.Repair(nil); err != nil || len(differences) > 0 ||
+		len(b.kernel.repaired) != 2 {
 		t.Errorf("repair after Stop: got differences %q, error %v; want nothing done", differences, err)
 	}
 }

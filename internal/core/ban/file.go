@@ -14,9 +14,9 @@ type Deny struct {
 	Files    []string // absolute paths
 }
 
-// ParseFile reads the text of a file: an address or a prefix a line; what follows a # or a ; is a comment. The
-// text may begin with a byte order mark, as editors of Windows write it. An error begins with the number of the
-// line. After it nothing of the file counts.
+// ParseFile reads the text of a file: an address or a prefix a line; what follows a # or a ; is a comment.
+// The text may begin with a byte order mark, as editors of Windows write it. An error begins with the number
+// of the line. After it nothing of the file counts.
 func ParseFile(text string) ([]netip.Prefix, error) {
 	var all []netip.Prefix
 	number := 0

@@ -65,8 +65,8 @@ func rangeOf(p netip.Prefix, until time.Time) Range {
 	return Range{First: p.Addr(), Last: forward.LastAddr(p), Until: until}
 }
 
-// compareRanges orders ranges for a sweep: one before those within it, and of two equal ones the one that ends
-// last.
+// compareRanges orders ranges for a sweep: one before those within it, and of two equal ones the one that
+// ends last.
 func compareRanges(a, b Range) int {
 	return cmp.Or(a.First.Compare(b.First), b.Last.Compare(a.Last), compareUntil(b.Until, a.Until))
 }

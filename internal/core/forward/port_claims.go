@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// portClaims finds out which forwards reserve ports (Forward.reservedPorts) that another one needs, too. It is
-// quick also where ten thousand forwards reserve ports at one address.
+// portClaims finds out which forwards reserve ports (Forward.reservedPorts) that another one needs, too. It
+// is quick also where ten thousand forwards reserve ports at one address.
 type portClaims struct {
 	forwards []Forward
 	at       map[netip.Addr]*portIndex // by listen address

@@ -17,12 +17,14 @@ func TestPortClaims(t *testing.T) {
 		for i := range forwards {
 			f := &forwards[i]
 			f.Tracking, f.Server.Host = Tracking(random.IntN(3)), fmt.Sprint(random.IntN(3))
-			f.Listen = Listen{Port: uint16(1 + random.IntN(100)), Interface: []string{"", "", "a", "b"}[random.IntN(4)]}
+			f.Listen = Listen{Port: uint16(1 + random.IntN(100)), Interface: []string{"", "", "a",
+				"b"}[random.IntN(4)]}
 			if random.IntN(3) > 0 {
 				f.Listen.Addr = netip.AddrFrom4([4]byte{192, 0, 2, byte(random.IntN(3))})
 			}
 			first := uint16(1 + random.IntN(100))
-			if f.ServerPorts = (PortRange{First: first, Last: first + uint16(random.IntN(20))}); random.IntN(9) == 0 {
+			if f.ServerPorts = (PortRange{First: first, Last: first +
+				uint16(random.IntN(20))}); random.IntN(9) == 0 {
 				f.ServerPorts = AllPorts
 			}
 		}
@@ -61,7 +63,8 @@ func TestManyConflicts(t *testing.T) {
 	last := faults[n-1]
 	if len(faults[0]) > 0 || len(last) != namedConflicts+1 ||
 		!strings.Contains(last[namedConflicts].Text, "with 9996 more forwards") {
-		t.Errorf("got %d faults of the first forward, and of the last %v; want none, and %d with the number of "+
+		t.Errorf("got %d faults of the first forward, and of the last %v; want none, and %d with the "+
+			"number of "+
 			"the others", len(faults[0]), last, namedConflicts+1)
 	}
 	for i := range forwards { // ranges that all differ

@@ -92,14 +92,15 @@ func (k *Keeper) Problems() (all []string) {
 	}
 	all = append(all, k.servers(k.Refuses)...)
 	if err := k.saver.problem(); err != nil {
-		all = append(all, fmt.Sprintf("bans end when ftpgate ends: %s cannot be written: %v", k.config.File, err))
+		all = append(all, fmt.Sprintf("bans end when ftpgate ends: %s cannot be written: %v", k.config.File,
+			err))
 	}
 	return all
 }
 
 // Ban bans a prefix for some time, or until it is lifted if that is 0. It replaces a ban of the same prefix.
-// It ends the clients' sessions. The error wraps those of package ban, or is the kernel's; nothing has changed
-// then. Ban waits for the disk, at most saveTime.
+// It ends the clients' sessions. The error wraps those of package ban, or is the kernel's; nothing has
+// changed then. Ban waits for the disk, at most saveTime.
 func (k *Keeper) Ban(p netip.Prefix, d time.Duration, reason string) (Result, error) {
 	now := time.Now().UTC().Truncate(time.Millisecond) // which leaves out the monotonic clock, too
 	r := Result{Ban: ban.Ban{Prefix: p, Since: now, Reason: reason}}

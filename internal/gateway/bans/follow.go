@@ -26,7 +26,8 @@ type unused struct {
 }
 
 func (u unused) String() string {
-	return fmt.Sprintf("the changed file of denied addresses is not in use since %s, its previous content is: %s",
+	return fmt.Sprintf("the changed file of denied addresses is not in use since %s, its previous content "+
+		"is: %s",
 		u.since.Local().Format(time.DateTime), u.text)
 }
 

@@ -24,7 +24,8 @@ func (k *Keeper) Start(ctx context.Context) (wait func()) {
 		select {
 		case <-files:
 		case <-time.After(saveTime):
-			k.config.Log.Warn("a file of denied addresses cannot be read to its end: the disk does not answer")
+			k.config.Log.Warn(
+				"a file of denied addresses cannot be read to its end: the disk does not answer")
 		}
 		k.saver.close()
 	}

@@ -183,6 +183,7 @@ func (s *saver) close() {
 		s.slow()
 	}
 	if err := s.problem(); err != nil {
-		s.log.Error("the bans are not written: the next start has those of before", "file", s.file, "err", err)
+		s.log.Error("the bans are not written: the next start has those of before", "file", s.file, "err",
+			err)
 	}
 }

@@ -17,11 +17,14 @@ func Servers(refuses func(netip.Addr) bool, forwards []forward.Resolved) (warnin
 		}
 		for _, server := range f.ServerAddrs() {
 			if refuses(server) {
-				warnings = append(warnings, finding.Finding{Code: "server_banned", Forward: f.Name, Key: "deny",
+				warnings = append(warnings, finding.Finding{Code: "server_banned", Forward: f.Name,
+					Key:      "deny",
 					Severity: finding.Warning,
-					Text: fmt.Sprintf("the server's address %s is banned, or denied by deny: the gateway refuses "+
+					Text: fmt.Sprintf("the server's address %s is banned, or denied by deny: the gateway "+
+						"refuses "+
 						"its connections, and active mode fails", server),
-					Remedy: "lift that ban (ftpgate bans), or take the address out of deny; passive mode works",
+					Remedy: "lift that ban (ftpgate bans), or take the address out of deny; passive mode " +
+						"works",
 				})
 			}
 		}
@@ -43,7 +46,8 @@ func (k *Keeper) servers(refuses func(netip.Addr) bool) (all []string) {
 	warnings := Servers(refuses, k.config.Forwards())
 	for i, w := range warnings {
 		if i == namedServers {
-			return append(all, fmt.Sprintf("the same is so of %s", finding.Plural(len(warnings)-i, "more server")))
+			return append(all, fmt.Sprintf("the same is so of %s", finding.Plural(len(warnings)-i,
+				"more server")))
 		}
 		all = append(all, fmt.Sprintf("forward %q: %s", w.Forward, w.Text))
 	}

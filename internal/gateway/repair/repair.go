@@ -37,8 +37,8 @@ type Config struct {
 	Table string
 	Log   *slog.Logger
 	// PutBack compares the table with the published one, adds what is missing, and returns how it differed.
-	// emptied are the sets from which another program has deleted elements. If more is true, it has added what
-	// serves sessions, and the next call adds the rest.
+	// emptied are the sets from which another program has deleted elements. If more is true, it has added
+	// what serves sessions, and the next call adds the rest.
 	PutBack func(emptied []string) (differences []string, more bool, err error)
 	// Restore adds the elements that expire.
 	Restore func() error
@@ -208,8 +208,8 @@ func (r *Repairer) compare(changes []nftwatch.Change, waiting []chan error) (rep
 	return len(differences) > 0, err
 }
 
-// addRest adds what PutBack has left for later. If another program has removed the table meanwhile, its change
-// leads to the next comparison.
+// addRest adds what PutBack has left for later. If another program has removed the table meanwhile, its
+// change leads to the next comparison.
 func (r *Repairer) addRest() error {
 	if _, _, err := r.config.PutBack(nil); err != nil {
 		return err

@@ -155,13 +155,15 @@ func TestRepairInParts(t *testing.T) {
 		b.rest = make(chan struct{})
 		b.lacks(nil, table)
 		if err := b.Repair(t.Context()); err != nil || b.restored != 1 || b.State().Repairs != 0 {
-			t.Errorf("got error %v, %d times restored, state %+v; want what serves sessions, and no repair yet",
+			t.Errorf("got error %v, %d times restored, state %+v; want what serves sessions, and no "+
+				"repair yet",
 				err, b.restored, b.State())
 		}
 		close(b.rest)
 		quiet(time.Second)
 		if b.compared != 2 || b.restored != 2 || b.repaired != 1 || b.State().Repairs != 1 {
-			t.Errorf("got %d comparisons, %d times restored, %d repairs, state %+v; want 2, 2, and one repair",
+			t.Errorf(
+				"got %d comparisons, %d times restored, %d repairs, state %+v; want 2, 2, and one repair",
 				b.compared, b.restored, b.repaired, b.State())
 		}
 		b.wantLog(t, "level=", 1)

@@ -81,7 +81,8 @@ func TestRepairInParts(t *testing.T) {
 	var l ban.List
 	var denied []netip.Prefix
 	for i := range 2500 { // each a range of its own
-		denied = append(denied, netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64, byte(i >> 7), byte(i << 1)}),
+		denied = append(denied, netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64, byte(i >> 7),
+			byte(i << 1)}),
 			32))
 	}
 	l.Deny(append(denied, netip.MustParsePrefix("2001:db8::/64")))

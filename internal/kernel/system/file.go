@@ -36,9 +36,9 @@ func ReadFile(path string, most int64) ([]byte, error) {
 }
 
 // ReplaceFile writes a file of mode 0600, and makes its directory. Whoever reads it, also after the host has
-// lost its power, finds the text of before or the new one. The new one is written to path + ".new" first; what
-// is there is removed, and neither a pipe nor a link in its place makes ReplaceFile wait or write elsewhere. It
-// waits for the disk.
+// lost its power, finds the text of before or the new one. The new one is written to path + ".new" first;
+// what is there is removed, and neither a pipe nor a link in its place makes ReplaceFile wait or write
+// elsewhere. It waits for the disk.
 func ReplaceFile(path string, text []byte) error {
 	dir, next := filepath.Dir(path), path+".new"
 	if err := os.MkdirAll(dir, 0o755); err != nil {

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// A file is replaced as a whole, whatever is in the place of the new one: nothing waits for a reader of a pipe,
-// or writes through a link.
+// A file is replaced as a whole, whatever is in the place of the new one: nothing waits for a reader of a
+// pipe, or writes through a link.
 func TestReplaceFile(t *testing.T) {
 	for what, leave := range map[string]func(next, other string) error{
 		"nothing": func(string, string) error { return nil },
