@@ -82,8 +82,8 @@ func TestBanWarnings(t *testing.T) {
 		"ban 192.0.2.9": "192.0.2.9: banned until it is lifted, 1 session ended\n" +
 			"warning: the ban ends when ftpgate ends: open x: no space left\n" +
 			"warning: forward \"a\" suffers\n",
-		"unban 192.0.2.7": "192.0.2.7: the ban is lifted, but deny in the file has 192.0.2.0/24, which still " +
-			"refuses clients\nwarning: the next start has the ban again: open x: no space left\n",
+		"unban 192.0.2.7": "192.0.2.7: the ban is lifted, but deny in the file has 192.0.2.0/24, " +
+			"which still refuses clients\nwarning: the next start has the ban again: open x: no space left\n",
 	} {
 		var out strings.Builder
 		name, rest, _ := strings.Cut(args, " ")
