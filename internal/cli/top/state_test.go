@@ -3,6 +3,7 @@ package top
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +41,8 @@ func answer(seconds int, all ...sessions.Session) Answer {
 	at := began.Add(time.Minute + time.Duration(seconds)*time.Second)
 	i := Instance{Key: "1", PID: 12, Title: "process 12: /etc/ftpgate/ftpgate.toml", At: at, Sessions: all,
 		Status: admin.Status{Since: began, Forwards: []admin.Forward{{Name: "files", Listen: ":2121",
-			Server: "203.0.113.21:21", Sessions: len(all), Health: &admin.Health{Answers: true}}}}}
+			Server: "203.0.113.21:21", Counts: &admin.Counts{Sessions: len(all)},
+			Health: &admin.Health{Answers: true}}}}}
 	return Answer{at, []Instance{i}}
 }
 
@@ -280,6 +282,29 @@ func TestInstances(t *testing.T) {
 }
 
 // A time line that cannot be renewed stays, with the reason. One that was closed does not come back.
+// A forward with tracking none has no numbers.
+func TestUncounted(t *testing.T) {
+	a := answer(0)
+	a.Instances[0].Status.Forwards[0].Counts = nil
+	s, _ := after(NewState(false, testWords), Size{80, 12}, a, Key("f"))
+	want := []string{">files", ":2121", "203.0.113.21:21", "-", "-", "-", "answers:", "true"}
+	if got := strings.Fields(lineOf(t, s, "files")); !slices.Equal(got, want) {
+		t.Errorf("got %q; want %q", got, want)
+	}
+}
+
+// lineOf returns the line of the screen that has text in it.
+func lineOf(t *testing.T, s State, text string) string {
+	t.Helper()
+	for line := range strings.Lines(screen(s)) {
+		if strings.Contains(line, text) {
+			return line
+		}
+	}
+	t.Fatalf("got\n%s\nwant %q in it", screen(s), text)
+	return ""
+}
+
 func TestTimeLine(t *testing.T) {
 	of := SessionID{"1", "3p5kx-2"}
 	e := sessions.Explained{Session: session(2, "bert", 0)}

@@ -312,10 +312,13 @@ func (s State) forwardsTable(height int) []Line {
 		case f.Health != nil:
 			health = s.words.Health(f.Health, s.now)
 		}
+		running, failed := "", "" // tracking none: not known
+		if f.Counts != nil {
+			running, failed = strconv.Itoa(f.Sessions), strconv.FormatInt(f.Failed, 10)
+		}
 		rows = append(rows, []string{
 			strconv.Itoa(s.instances[f.instance].PID), s.text(f.Name), s.text(f.Listen), s.text(f.Server),
-			strconv.Itoa(f.Sessions), f.rate.text(f.rate.up), f.rate.text(f.rate.down),
-			strconv.FormatInt(f.Failed, 10), s.text(health),
+			running, f.rate.text(f.rate.up), f.rate.text(f.rate.down), failed, s.text(health),
 		})
 	}
 	return s.table(forwardColumns, rows, selected-from,

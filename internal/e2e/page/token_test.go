@@ -72,8 +72,8 @@ func (c *crowd) Status() admin.Status {
 	for i := range 120 {
 		st.Forwards = append(st.Forwards, admin.Forward{Name: fmt.Sprintf("archive %d", i), Listen: ":2121",
 			Server: "203.0.113.21:21", Tracking: "proxy", DataPath: "kernel", FTPS: "terminated",
-			Sessions: 41,
-			Health:   &admin.Health{Answers: true, Since: c.began, Checked: time.Now()}})
+			Counts: &admin.Counts{Sessions: 41},
+			Health: &admin.Health{Answers: true, Since: c.began, Checked: time.Now()}})
 	}
 	return st
 }
@@ -114,12 +114,12 @@ func (c *crowd) Ban(b admin.BanRequest) (admin.Banned, error) {
 	return admin.Banned{Ban: one, Ended: 1}, nil
 }
 
-func (c *crowd) Unban(p netip.Prefix) error {
+func (c *crowd) Unban(p netip.Prefix) (admin.Unbanned, error) {
 	c.note("unban %s", p)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.bans = slices.DeleteFunc(c.bans, func(b ban.Ban) bool { return b.Prefix == p })
-	return nil
+	return admin.Unbanned{Prefix: p}, nil
 }
 
 func (c *crowd) Doctor(context.Context) (admin.Findings, error) {

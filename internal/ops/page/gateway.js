@@ -24,8 +24,10 @@ function health(f) {
 export class Forwards {
 	constructor() {
 		const number = true;
-		const sum = (head, name) => column(head, (f) => count(f[name]), { number, value: (f) => f[name] });
-		const size = (head, name) => column(head, (f) => bytes(f[name]), { number, value: (f) => f[name] });
+		// A forward with tracking none has no numbers: ftpgate does not follow its sessions.
+		const value = (name) => ({ number, value: (f) => f[name] ?? -1 });
+		const sum = (head, name) => column(head, (f) => name in f ? count(f[name]) : '', value(name));
+		const size = (head, name) => column(head, (f) => name in f ? bytes(f[name]) : '', value(name));
 		this.table = new Table(byId('forwards'), [
 			{ ...column('Forward', (f) => f.name, { cut: true }), isHead: true },
 			{ head: 'Server answers', value: (f) => health(f).state, cell: (td, f) => {

@@ -21,8 +21,8 @@ export class Throughput {
 		const at = performance.now();
 		let down = 0, up = 0;
 		for (const f of status.forwards) {
-			down += f.bytes_down;
-			up += f.bytes_up;
+			down += f.bytes_down ?? 0; // tracking none has no sums
+			up += f.bytes_up ?? 0;
 		}
 		for (const s of running) {
 			down += s.transfer?.direction === 'download' ? s.transfer.bytes : 0;
