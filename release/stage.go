@@ -83,7 +83,7 @@ func writeCompressed(path string, content []byte) error {
 	return write(path, b.Bytes())
 }
 
-// write writes a file that everybody may read, with the directories above it.
+// write writes a file that every user may read, with the directories above it.
 func write(path string, content []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err

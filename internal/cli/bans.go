@@ -167,7 +167,7 @@ func bansLines(found admin.Bans) []string {
 		lines = append(lines, line)
 	}
 	if len(lines) == 0 {
-		lines = []string{"nobody is banned"}
+		lines = []string{"no client is banned"}
 	}
 	if found.Denied > 0 {
 		lines = append(lines, fmt.Sprintf("deny in the file has %d more", found.Denied))

@@ -67,7 +67,7 @@ func TestBanCommands(t *testing.T) {
 	source.bans = admin.Bans{}
 	var out strings.Builder
 	if Main([]string{"bans", "--socket", socket}, strings.NewReader(""), &out,
-		&out); out.String() != "nobody is banned\n" {
+		&out); out.String() != "no client is banned\n" {
 		t.Errorf("got %q; want nobody", out.String())
 	}
 }

@@ -170,7 +170,7 @@ func (d *document) checkAdminListen(forwards []*forwardSection) {
 	}
 	if d.config.Admin.TokenFile == "" && !d.state("admin.token_file").bad && !l.Addr.IsLoopback() {
 		d.report(nil, s.at, key, "admin.listen %q is not on loopback: "+
-			"whoever reaches it could see and end sessions; name an admin.token_file, or listen on %s",
+			"anyone who reaches it could see and end sessions; name an admin.token_file, or listen on %s",
 			l, keys[keyIndex[key]].Example)
 	}
 	for _, f := range forwards {

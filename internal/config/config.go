@@ -48,7 +48,7 @@ const (
 	// useless.
 	minHealth = 5 * time.Second
 	maxHealth = 24 * time.Hour
-	// maxDrain is a day: nobody waits longer for a stop.
+	// maxDrain is a day: no stop takes longer.
 	maxDrain = 24 * time.Hour
 	// minResolve keeps a gateway from flooding its resolver with ten thousand names.
 	minResolve = time.Second
@@ -95,7 +95,7 @@ func Load(path string) (*Config, error) {
 	_ = f.SetReadDeadline(time.Now().Add(time.Second)) // files on disks have no deadline, and need none
 	r := bufio.NewReader(f)
 	if _, err := r.Peek(1); err == io.EOF && isPipe(f) {
-		return nil, fmt.Errorf("config: %s is a pipe, and nobody writes to it: "+
+		return nil, fmt.Errorf("config: %s is a pipe, and no program writes to it: "+
 			"name a file that can be read again at a reload", path)
 	}
 	return parse(path, r)

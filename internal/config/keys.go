@@ -58,7 +58,7 @@ func forwardKeys() []Key {
 			Doc:  `who follows the FTP dialogue: "proxy", "kernel" or "none"`,
 		}, func(v values) *forward.Tracking { return &v.Tracking }),
 		list(Key{Name: "clients", flag: "client", Argument: "PREFIX", Example: `["192.168.5.0/24"]`,
-			Otherwise: "everybody",
+			Otherwise: "all clients",
 			Help:      "clients that may use it: address or prefix; repeatable",
 			Doc:       "the clients that may use it: addresses, or prefixes with no host bits set",
 		}, forward.ParseClient, func(v values) *[]netip.Prefix { return &v.Clients }),
@@ -105,7 +105,7 @@ func dataKeys() []Key {
 			Otherwise: "the address that the client dialled",
 			Help:      "the address that a 227 names",
 			Doc: `the address that a 227 names, for a gateway behind a translation of addresses: "ADDR" for` +
-				` everybody, "PREFIX=ADDR" for some; an IPv4 address, or a name`,
+				` all clients, "PREFIX=ADDR" for some; an IPv4 address, or a name`,
 		}, forward.ParseAdvertise, func(v values) *[]forward.Advertise { return &v.Advertise }),
 		word(Key{Name: "server_mode", Needs: NeedProxy, Example: `"passive"`,
 			Help: "how to ask the server for data connections",
@@ -192,7 +192,7 @@ func topKeys() []Key {
 		}, DefaultHealth, minHealth, maxHealth, func(v values) *time.Duration { return &v.Health }),
 		Key{Name: "deny", kind: unstable.Array, Argument: "PREFIX",
 			Example:   `["192.0.2.7", "/etc/ftpgate/denied"]`,
-			Otherwise: "nobody",
+			Otherwise: "none",
 			Help:      "clients to refuse: address, prefix or file; repeatable",
 			Doc: "the clients that no forward serves: addresses, prefixes, and files of them by their whole" +
 				" path, which are [read again](#denied-clients) when they change",

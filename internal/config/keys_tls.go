@@ -98,7 +98,7 @@ func serverTLSKeys() []Key {
 		file(Key{Name: "tls.ca", Needs: NeedServerTLS, Example: `"/etc/ftpgate/ca.pem"`,
 			Otherwise: "this host's authorities",
 			Help:      "the server's authorities or certificate, PEM",
-			Doc: "whom to trust for the server's certificate, a PEM file: authorities, or the server's own" +
+			Doc: "a PEM file that is trusted for the server's certificate: authorities, or the server's own" +
 				" certificate, which then needs no name",
 		}, func(v values) *string { return &v.TLS.CA }),
 		custom(Key{Name: "tls.server_name", Needs: NeedServerTLS, Argument: "NAME",

@@ -243,7 +243,7 @@ func (c *Client) Retrieve(ctx context.Context, m Mode, name string, buf []byte) 
 		case n > 0:
 			return fmt.Errorf("more than %d bytes", len(buf))
 		case err != io.EOF:
-			return fmt.Errorf("behind %d bytes: %w", len(buf), err)
+			return fmt.Errorf("after %d bytes: %w", len(buf), err)
 		}
 		return nil
 	})

@@ -93,7 +93,7 @@ func (c *Control) SetWriteDeadline(t time.Time) error { return c.conn.SetWriteDe
 
 // ErrInjected reports bytes in clear after the reply with which TLS begins. An attacker could have inserted
 // them, to pass them off as the server's (RFC 3207 section 4.2 describes it for SMTP).
-var ErrInjected = errors.New("bytes in clear behind the answer")
+var ErrInjected = errors.New("bytes in clear after the answer")
 
 // StartTLS begins TLS. ctx bounds the handshake; deadlines that were set before are removed. The error is
 // ErrInjected or the handshake's.

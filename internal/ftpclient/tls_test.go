@@ -159,7 +159,7 @@ func TestClientTLSTruncated(t *testing.T) {
 // server's.
 func TestClientTLSInjected(t *testing.T) {
 	err := secured(t, &tlsPeer{sneaks: "200 ok\r\n"}, func(_ *Client, err error) error { return err })
-	if err == nil || !strings.Contains(err.Error(), "AUTH: 8 bytes in clear behind the answer") {
+	if err == nil || !strings.Contains(err.Error(), "AUTH: 8 bytes in clear after the answer") {
 		t.Errorf("got %v; want it refused", err)
 	}
 }

@@ -81,7 +81,7 @@ func TestClientCertificateForgotten(t *testing.T) {
 			b.ask("REIN", "220 anew")
 		} else {
 			b.client.say("CCC\r\n")
-			b.client.hear("200 the control connection goes on in plain text")
+			b.client.hear("200 the control connection continues in plain text")
 		}
 		if _, err := b.client.lines.ReadByte(); err != io.EOF {
 			t.Fatalf("%s: got %v; want close_notify", command, err)

@@ -175,7 +175,7 @@ func TestCCC(t *testing.T) {
 		b.auth(k)
 		b.login()
 		b.client.say("CCC\r\n")
-		b.client.hear("200 the control connection goes on in plain text")
+		b.client.hear("200 the control connection continues in plain text")
 		if _, err := b.client.lines.ReadByte(); err != io.EOF {
 			t.Fatalf("got %v; want close_notify", err)
 		}

@@ -142,9 +142,9 @@ func (l *loading) clientPolicy(f forward.Forward, own *pair) {
 				"know no other", "have a certificate made with an RSA key of 2048 bits")
 		}
 		l.warn(f, "tls.client_min_version", "clients may use TLS "+f.TLS.ClientMinVersion.String()+
-			" and ciphers that are not safe: whoever is on the path may read passwords and files",
-			"leave client_min_version out as soon as the old devices are gone; until then name them in "+
-				"clients, and nobody else")
+			" and ciphers that are not safe: an attacker on the path can read passwords and files",
+			"leave client_min_version out as soon as the old devices are gone; until then name "+
+				"only them in clients")
 	}
 	if f.TLS.SessionReuseOptional {
 		l.warn(f, "tls.session_reuse",

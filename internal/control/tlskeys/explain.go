@@ -120,7 +120,7 @@ func explainClientCertificate(err error) (explanation, bool) {
 				"check this host's clock"}, true
 	case invalid.Reason == x509.Expired && strings.Contains(invalid.Detail, "before"):
 		return explanation{"the client's certificate is not valid yet",
-			"check the clocks of this host and of whoever made the certificate"}, true
+			"check the clocks of this host and of the host that made the certificate"}, true
 	case invalid.Reason == x509.Expired:
 		return explanation{"the client's certificate has expired",
 			"have it renewed; and check this host's clock"}, true
@@ -165,7 +165,7 @@ var alerts = map[tls.AlertError]explanation{
 		"a client must be given the authority of tls.cert, whose file must have the certificates in " +
 			"between; a server that of tls.client_cert"},
 	49: {"the other side refuses access with the gateway's certificate",
-		"the server must be told to accept tls.client_cert"},
+		"configure the server to accept tls.client_cert"},
 	70: versions,
 	71: {"the other side wants stronger ciphers", "its log may say more"},
 	80: {"the other side has an error of its own", "its log may say more"},
@@ -177,8 +177,8 @@ var alerts = map[tls.AlertError]explanation{
 
 var (
 	certificateRefused = explanation{"the other side refuses the gateway's certificate",
-		"a client may not know its authority or not find the name that it dialled in tls.cert; a server " +
-			"must be told to accept tls.client_cert"}
+		"a client may not know its authority or not find the name that it dialled in tls.cert; " +
+			"configure a server to accept tls.client_cert"}
 	versions = explanation{"the other side knows only versions of TLS that are too old",
 		"TLS 1.2 is the oldest that the gateway speaks by itself: update the other side; for old devices " +
 			"there are tls.client_min_version and tls.server_min_version"}
@@ -234,7 +234,7 @@ var protocolErrors = []struct {
 			"check what stands between the gateway and the other side"}},
 	{"tls: client requested unsupported application protocols",
 		explanation{"the client's TLS is for another protocol than FTP (ALPN): probably a browser",
-			"if it goes on, a web page may be using browsers against the server (ALPACA); curl before " +
+			"if it continues, a web page may be using browsers against the server (ALPACA); curl before " +
 				"7.50 asks " +
 				"for HTTP with FTPS, too: --no-alpn"}},
 	{"tls: no certificates configured", // see ClientTLS.checkName

@@ -185,7 +185,7 @@ func (l *loading) roots(f forward.Forward) {
 func (l *loading) serverPolicy(f forward.Forward) {
 	if f.TLS.ServerMinVersion.IsObsolete() {
 		l.warn(f, "tls.server_min_version", "the server may use TLS "+f.TLS.ServerMinVersion.String()+
-			" and ciphers that are not safe: whoever is on the path may read passwords and files",
+			" and ciphers that are not safe: an attacker on the path can read passwords and files",
 			"leave server_min_version out as soon as the server is updated")
 	}
 	if f.TLS.Insecure {

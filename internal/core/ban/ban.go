@@ -24,7 +24,7 @@ const (
 	MaxReason = 200
 	// MinTime is the shortest ban that ends by itself.
 	MinTime = time.Second
-	// MaxTime is the longest one: nobody waits for longer.
+	// MaxTime is the longest one, ten years.
 	MaxTime = 10 * 365 * 24 * time.Hour
 	// The widest prefixes that can be banned. A wider one is a typing mistake.
 	minBits4, minBits6 = 8, 16
@@ -69,7 +69,7 @@ func Check(p netip.Prefix) error {
 	case p.Overlaps(loopback4), p.Overlaps(loopback6):
 		return fmt.Errorf("%s %w: it is this host itself", Name(p), ErrUnfit)
 	case p.Addr().IsUnspecified():
-		return fmt.Errorf("%s %w: it is nobody's address", Name(p), ErrUnfit)
+		return fmt.Errorf("%s %w: it is no client's address", Name(p), ErrUnfit)
 	}
 	return nil
 }

@@ -144,11 +144,11 @@ func (d *Dialogue) protect(s *Step, c ftp.Command) bool {
 	case !d.config.TLS.CCC:
 		s.refuse(verdict.RefusedEncryption, 533, "the control connection stays encrypted")
 		s.Refusal.Remedy = "ccc = true below [forward.tls] allows CCC, " +
-			"which shows the rest of the session to everybody on the way"
+			"which shows the rest of the session to anyone on the path"
 	default:
 		d.protection.encrypted = false
 		s.Transition = Decrypt
-		s.say(200, "the control connection goes on in plain text")
+		s.say(200, "the control connection continues in plain text")
 	}
 	return true
 }

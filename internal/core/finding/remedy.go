@@ -10,5 +10,5 @@ const (
 	RemedySelfCert    = "in production, use a certificate from an authority"
 	RemedyDescriptors = "if files are too many: a session has two, and more while the relay carries data: " +
 		"raise the limit (LimitNOFILE of the unit, ulimit -n)"
-	RemedyServerLog = "look at the server's log: it says why"
+	RemedyServerLog = "check the server's log: it says why"
 )

@@ -179,7 +179,7 @@ func splitHostPort(s string) (host, port string, bracketed bool, err error) {
 			return host, "", true, nil
 		}
 		if port[0] != ':' || len(port) == 1 {
-			return "", "", true, fmt.Errorf("want :PORT behind the bracket, not %q", port)
+			return "", "", true, fmt.Errorf("want :PORT after the bracket, not %q", port)
 		}
 		return host, port[1:], true, nil
 	}
@@ -191,7 +191,7 @@ func splitHostPort(s string) (host, port string, bracketed bool, err error) {
 	}
 	host, port, found := strings.Cut(s, ":")
 	if found && port == "" {
-		return "", "", false, fmt.Errorf("no port behind the colon")
+		return "", "", false, fmt.Errorf("no port after the colon")
 	}
 	if host == "" && !found {
 		return "", "", false, fmt.Errorf("empty")

@@ -104,7 +104,7 @@ var checkTests = []checkTest{
 		[]string{"0 server server 203.0.113.1 is IPv4 and listen [2001:db8::1]:21 is " +
 			"IPv6: tracking none"}},
 	{"to itself", []string{"a 192.0.2.1:21 192.0.2.1:21"},
-		[]string{"0 server the forward leads to itself"}},
+		[]string{"0 server the server is the forward itself"}},
 	{"to another", []string{"a 192.0.2.1:21 203.0.113.1", "b 192.0.2.2:21 192.0.2.1:21"},
 		[]string{`1 server the server is the listen address of forward "a"`}},
 	{"to a later one", []string{"b 192.0.2.2:21 192.0.2.1:21", "a 192.0.2.1:21 203.0.113.1"},
@@ -117,7 +117,7 @@ var checkTests = []checkTest{
 	{"loopback in the kernel", []string{"a 127.0.0.1:2121 127.0.0.1 kernel"},
 		[]string{"0 server server 127.0.0.1:21 is the gateway itself"}},
 	{"loopback to itself", []string{"a 127.0.0.1:21 127.0.0.1"},
-		[]string{"0 server the forward leads to itself"}},
+		[]string{"0 server the server is the forward itself"}},
 	{"client of the other family", []string{"a 192.0.2.1:21 203.0.113.1 kernel - 2001:db8::/32"},
 		[]string{"0 clients client 2001:db8::/32 is IPv6 and can never reach listen 192.0.2.1:21"}},
 	{"none without ports", []string{"a 192.0.2.1:21 203.0.113.1 none"},

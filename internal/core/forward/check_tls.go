@@ -61,7 +61,7 @@ func checkServerTLS(t TLS, report reportFunc) {
 			"name its file with tls.client_cert, or leave tls.client_key out")
 	}
 	if t.Insecure && t.CA != "" {
-		report("tls.ca", "tls.ca says whom to trust, and tls.verify = \"insecure\" trusts everybody: "+
+		report("tls.ca", "tls.ca sets the trusted authorities, and tls.verify = \"insecure\" accepts any certificate: "+
 			"leave one of them out")
 	}
 	if t.Insecure && t.ServerName != "" {

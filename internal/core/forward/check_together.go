@@ -97,10 +97,10 @@ func (c *claims) checkLoop(i int, report reportFunc) {
 	switch listening := c.listens[listenPoint{server, f.Server.Port}]; {
 	case len(listening) == 0:
 	case slices.Contains(listening, i):
-		report("server", "the forward leads to itself")
+		report("server", "the server is the forward itself")
 	default:
 		report("server", "the server is the listen address of forward %q: "+
-			"a forward cannot lead to the gateway itself", c.forwards[listening[0]].Name)
+			"the server cannot be the gateway itself", c.forwards[listening[0]].Name)
 	}
 }
 

@@ -10,7 +10,7 @@ func (f Forward) FTPS() (mode, why string) {
 	t := f.TLS
 	switch {
 	case f.Tracking == TrackingKernel:
-		return "fails", "nobody refuses it, and the kernel's helper cannot read it; " +
+		return "fails", "it is not refused, and the kernel's helper cannot read it; " +
 			"tracking proxy can carry it"
 	case f.Tracking == TrackingNone:
 		return "passed through", fmt.Sprintf("with tracking none server_ports %s are open to every client"+

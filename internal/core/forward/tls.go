@@ -159,7 +159,7 @@ func CheckTLSName(name string) error {
 	host := strings.TrimPrefix(name, "*.")
 	if _, err := netip.ParseAddr(host); err == nil || !isHostName(host) {
 		return fmt.Errorf("tls.names: %q is no host name: clients that dial an address name none, "+
-			"and are let in", name)
+			"and are accepted", name)
 	}
 	return nil
 }

@@ -88,7 +88,7 @@ func TestCheckTLS(t *testing.T) {
 					"with tls.client_cert"}},
 		{"insecure, and yet checked", []string{"a :21 203.0.113.1 proxy tls.server=implicit " +
 			"tls.verify=insecure tls.ca=ca.pem tls.server_name=a.example"}, []string{
-			`0 tls.ca tls.ca says whom to trust, and tls.verify = "insecure" trusts everybody`,
+			`0 tls.ca tls.ca sets the trusted authorities, and tls.verify = "insecure" accepts any certificate`,
 			"0 tls.server_name tls.server_name says whose certificate is good"}},
 		{"data kernel with TLS for clients", []string{"a :21 203.0.113.1 proxy data=kernel " +
 			"tls.client=optional tls.cert=c.pem tls.server=required"}, []string{
@@ -181,7 +181,7 @@ var passthroughTests = []checkTest{
 func TestFTPS(t *testing.T) {
 	for _, tt := range []struct{ forward, way, why string }{
 		{"a :21 203.0.113.1", "refused", "AUTH gets 534; set server_ports or [forward.tls] to allow FTPS"},
-		{"a :21 203.0.113.1 kernel", "fails", "nobody refuses it, and the kernel's helper cannot read it; " +
+		{"a :21 203.0.113.1 kernel", "fails", "it is not refused, and the kernel's helper cannot read it; " +
 			"tracking proxy can carry it"},
 		{"a :21 203.0.113.1 none 50000-50100", "passed through", "with tracking none server_ports " +
 			"50000-50100 are open to every client at any time, for passive mode only"},

@@ -48,7 +48,7 @@ func (p Passthrough) Validate() error {
 	case p.Ports.First < forward.LowestDataPort:
 		return fmt.Errorf("port %d is below %d", p.Ports.First, forward.LowestDataPort)
 	case p.Target == p.Listen:
-		return errors.New("it leads to itself")
+		return errors.New("the target is the gateway's own address")
 	}
 	return nil
 }

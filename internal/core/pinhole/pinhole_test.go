@@ -78,7 +78,7 @@ func TestPassthroughValidate(t *testing.T) {
 		{func(p *Passthrough) { p.From = netip.Addr{} }, "missing the address that connects"},
 		{func(p *Passthrough) { p.Listen = netip.IPv4Unspecified() }, "missing the gateway's address"},
 		{func(p *Passthrough) { p.Target = netip.Addr{} }, "not a usable target"},
-		{func(p *Passthrough) { p.Target = p.Listen }, "leads to itself"},
+		{func(p *Passthrough) { p.Target = p.Listen }, "the gateway's own address"},
 		{func(p *Passthrough) { p.Ports = forward.PortRange{First: 3000, Last: 2000} },
 			"ports 3000-2000 are not a valid range"},
 		{func(p *Passthrough) { p.Ports.First = 1023 }, "port 1023 is below 1024"},

@@ -108,7 +108,7 @@ var controlSentences = map[Code]sentence{
 	CodeClientSpeaksHTTP: {
 		says("the client speaks HTTP, not FTP: probably a browser, or a program that takes the gateway for " +
 			"an HTTP proxy"),
-		says("have users use an FTP client; if it continues, a web page may be using their browsers " +
+		says("have the users install an FTP client; if it continues, a web page may be using their browsers " +
 			"against the server (ALPACA, NAT slipstreaming)"),
 	},
 	CodeClientSpeaksSSH: {

@@ -63,8 +63,8 @@ var dataSentences = map[Code]sentence{
 	},
 	CodeSessionReuseMissing: {
 		says("the client's data connection did not resume the TLS session of its control connection"),
-		says("have the client resume TLS sessions, or set tls.session_reuse = false: then whoever " +
-			"connects first from the client's address gets the data"),
+		says("have the client resume TLS sessions, or set tls.session_reuse = false: then any " +
+			"program at the client's address that connects first gets the data"),
 	},
 	CodeTLSCommandRefused: {says("{verb|a TLS command} was refused: {reason}"), nil},
 	CodeServerDataTLS: {
@@ -95,7 +95,7 @@ var dataSentences = map[Code]sentence{
 		says("find out what keeps the client from connecting at once"),
 	},
 	CodeForgedConnections: {
-		says("connections to {at} were begun with the address {peer}, probably by somebody else, and not " +
+		says("connections to {at} were begun with the address {peer}, probably forged, and not " +
 			"completed, until the pinhole admitted no more"),
 		says("have the network drop packets with forged source addresses (RFC 2827), or set data = " +
 			"\"relay\", which forged packets do not reach"),

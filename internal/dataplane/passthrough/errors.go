@@ -56,9 +56,9 @@ const RemedyOverlap = "give the two forwards addresses or server_ports of their 
 func portConflict(p pinhole.Passthrough, port uint16, taken target) error {
 	return &Error{
 		Passthrough: p,
-		Err: fmt.Errorf("port %d leads this client to %s as %s already",
+		Err: fmt.Errorf("port %d is forwarded to %s as %s for this client already",
 			port, taken.server, taken.sourceIP),
-		reason: fmt.Sprintf("port %d of the gateway leads you to another server "+
+		reason: fmt.Sprintf("port %d of the gateway is forwarded to another server for you "+
 			"while another session lasts", port),
 		remedy: RemedyOverlap,
 	}

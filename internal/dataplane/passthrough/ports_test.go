@@ -99,7 +99,7 @@ func TestPassthroughRefuses(t *testing.T) {
 		{"two families", func(p *pinhole.Passthrough) { p.From = relaytest.Loopback6 },
 			"differ in address family"},
 		{"nowhere", func(p *pinhole.Passthrough) { p.Target = netip.Addr{} }, "not a usable target"},
-		{"itself", func(p *pinhole.Passthrough) { p.Target = p.Listen }, "leads to itself"},
+		{"itself", func(p *pinhole.Passthrough) { p.Target = p.Listen }, "the gateway's own address"},
 		{"no ports", func(p *pinhole.Passthrough) { p.Ports = forward.PortRange{} }, "not a usable target"},
 		{"backwards", func(p *pinhole.Passthrough) { p.Ports = forward.PortRange{First: 3000, Last: 2000} },
 			"not a valid range"},

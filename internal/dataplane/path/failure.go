@@ -108,7 +108,7 @@ func passthroughFailure(err error) error {
 	}
 	if errors.Is(err, kernelpath.ErrOverlap) {
 		f.ReplyCode, f.Remedy = 431, passthrough.RemedyOverlap // RFC 2228 section 5
-		f.Reason = "ports of the gateway lead you to another server while another session lasts"
+		f.Reason = "ports of the gateway are forwarded to another server for you while another session lasts"
 	}
 	return f
 }

@@ -292,8 +292,8 @@ func TestUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	unused := open(t, p, hole(l))
-	if r := wait(t, unused); !errors.Is(r.Err, ErrNobody) {
-		t.Errorf("got %v; want %v", r.Err, ErrNobody)
+	if r := wait(t, unused); !errors.Is(r.Err, ErrNoPeer) {
+		t.Errorf("got %v; want %v", r.Err, ErrNoPeer)
 	}
 	client := relaytest.Dial(t, relaytest.Peer, dc.Listen())
 	srv := relaytest.Accept(t, l)
@@ -305,8 +305,8 @@ func TestUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	unused.Unuse()
-	if r := wait(t, unused); !errors.Is(r.Err, ErrNobody) {
-		t.Errorf("after Unuse: got %v; want %v", r.Err, ErrNobody)
+	if r := wait(t, unused); !errors.Is(r.Err, ErrNoPeer) {
+		t.Errorf("after Unuse: got %v; want %v", r.Err, ErrNoPeer)
 	}
 }
 

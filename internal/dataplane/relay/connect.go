@@ -37,7 +37,7 @@ func (c *Connection) await() error {
 	case <-c.broken:
 		return ErrClosed
 	case <-c.late.C:
-		return c.expire(fmt.Errorf("%w from %s in %s", ErrNobody, c.from, c.waitTime))
+		return c.expire(fmt.Errorf("%w from %s in %s", ErrNoPeer, c.from, c.waitTime))
 	}
 }
 

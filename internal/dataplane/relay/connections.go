@@ -20,7 +20,7 @@ type Relay struct {
 
 	mu          sync.Mutex
 	connections map[*Connection]int // with the number of their goroutines
-	ended       chan struct{}       // closed when the next connection ends; nil: nobody waits
+	ended       chan struct{}       // closed when the next connection ends; nil: no caller waits
 }
 
 // New returns a relay that allocates its ports with the allocator. acceptFailed is that of a port.Acceptor.

@@ -10,8 +10,8 @@ import (
 )
 
 var (
-	// ErrNobody says that the peer of a pinhole did not connect in time.
-	ErrNobody = errors.New("nobody connected")
+	// ErrNoPeer says that the peer of a pinhole did not connect in time.
+	ErrNoPeer = errors.New("no peer connected")
 	// ErrClosed says that the connection was severed, or closed before a peer connected.
 	ErrClosed = errors.New("closed")
 )

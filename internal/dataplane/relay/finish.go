@@ -149,7 +149,7 @@ func (c *Connection) Err() error {
 		return c.err
 	}
 	neverCame := c.listen.IsValid() && c.connectedAt.IsZero() && errors.Is(c.endErr, ErrClosed)
-	if neverCame || errors.Is(c.endErr, ErrNobody) {
+	if neverCame || errors.Is(c.endErr, ErrNoPeer) {
 		return nil
 	}
 	return c.endErr

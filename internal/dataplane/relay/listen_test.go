@@ -78,8 +78,8 @@ func TestNoPeer(t *testing.T) {
 		WaitTime: 20 * time.Millisecond},
 		hole(relaytest.Listen(t, relaytest.Server)))
 	r := wait(t, dc)
-	if !errors.Is(r.Err, ErrNobody) || !r.Connected.IsZero() {
-		t.Errorf("got %+v; want %v", r, ErrNobody)
+	if !errors.Is(r.Err, ErrNoPeer) || !r.Connected.IsZero() {
+		t.Errorf("got %+v; want %v", r, ErrNoPeer)
 	}
 	if waited := time.Since(began); waited < 20*time.Millisecond {
 		t.Errorf("waited %s; want at least 20ms", waited)

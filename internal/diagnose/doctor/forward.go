@@ -38,10 +38,10 @@ func (x *examination) listen() {
 		x.note(CodeListen, finding.OK, "ftpgate listens at %s", x.forward.Listen)
 	case x.facts.Running:
 		x.add(CodeNotServed, finding.Warning,
-			fmt.Sprintf("an ftpgate is running, and nobody listens at %s", x.forward.Listen),
+			fmt.Sprintf("an ftpgate is running, and no program listens at %s", x.forward.Listen),
 			"ftpgate reload, if the file has changed; else its log says why")
 	default:
-		x.note(CodeListen, finding.OK, "nobody else listens at %s", x.forward.Listen)
+		x.note(CodeListen, finding.OK, "no other program listens at %s", x.forward.Listen)
 	}
 }
 
@@ -76,7 +76,7 @@ func (x *examination) passivePorts() {
 		}
 	}
 	if len(taken) == 0 {
-		x.note(CodePassive, finding.OK, "nobody else listens within the passive ports %s", ports)
+		x.note(CodePassive, finding.OK, "no other program listens within the passive ports %s", ports)
 		return
 	}
 	const most = 4

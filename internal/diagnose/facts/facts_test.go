@@ -162,7 +162,7 @@ func TestListeners(t *testing.T) {
 	listen("192.168.5.2:50000")
 	got := examine(t, gateway, testForward(forward.TrackingProxy))
 	want(t, got, doctor.CodePassive, finding.Warning, fmt.Sprintf("(pid %d))", os.Getpid()))
-	want(t, got, doctor.CodeListen, finding.OK, "nobody else listens at 192.168.5.2:2121")
+	want(t, got, doctor.CodeListen, finding.OK, "no other program listens at 192.168.5.2:2121")
 
 	control := listen("192.168.5.2:2121")
 	want(t, examine(t, gateway, testForward(forward.TrackingProxy)), doctor.CodeListen, finding.Fault,

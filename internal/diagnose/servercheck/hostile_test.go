@@ -130,7 +130,7 @@ func TestHostileLater(t *testing.T) {
 			{CodeEprt, finding.Warning, "did not answer LIST"}}},
 		"does not let in again": {noReply, answers{"USER": once(), "EPSV": silence},
 			[]wanted{{CodeEpsv, finding.Fault, "does not answer EPSV"},
-				{CodePasv, finding.Info, "did not let this host in again"}}},
+				{CodePasv, finding.Info, "did not accept this host again"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

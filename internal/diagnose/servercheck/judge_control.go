@@ -98,11 +98,11 @@ func (j *judge) greeting(try *attempt) bool {
 	switch {
 	case a.err != nil && a.heard == "" && isTimeout(a.err):
 		return say("the server accepted the connection and did not greet within "+rounded(try.greetingTook),
-			"look at the server's log: it may be looking up this host's name in vain, or be full; a "+
+			"check the server's log: it may be looking up this host's name in vain, or be full; a "+
 				"firewall in between may hold it up")
 	case a.err != nil && a.heard == "" && isClosed(a.err):
 		return say("the server accepted the connection and closed it without a greeting",
-			"have the server let this host in: look at its access lists, bans (fail2ban, hosts.deny) and "+
+			"have the server accept this host: check its access lists, bans (fail2ban, hosts.deny) and "+
 				"limits of connections")
 	case a.err != nil:
 		return say(j.notFTP(a))
@@ -111,7 +111,7 @@ func (j *judge) greeting(try *attempt) bool {
 			"wait, or raise the server's limits of connections in all and per address: behind a gateway "+
 				"all clients may have one address")
 	case a.Code != 220:
-		return say("the server does not let this host in: "+j.quoteReply(a), remedyLog)
+		return say("the server does not accept this host: "+j.quoteReply(a), remedyLog)
 	}
 	if text := strings.ToUpper(a.Text()); strings.Contains(text, "SMTP") && !strings.Contains(text, "FTP") {
 		return say(fmt.Sprintf("what listens at %s is a mail server: %s", j.at, j.quoteReply(a)),
@@ -174,7 +174,7 @@ func (j *judge) commandFailure(verb string, a answer) (text, remedy string) {
 	switch {
 	case a.err == nil && a.Code == 421:
 		return fmt.Sprintf("the server ends the session after %s: %s", verb, j.quoteReply(a)),
-			"look at the server's log: it may be full, or its limits of connections and of idle time too low"
+			"check the server's log: it may be full, or its limits of connections and of idle time too low"
 	case a.err == nil:
 		return "", ""
 	case isAlert(a.err): // with TLS 1.3 a server may refuse a certificate after the handshake
@@ -184,7 +184,7 @@ func (j *judge) commandFailure(verb string, a answer) (text, remedy string) {
 			"check what listens at " + j.at.String()
 	case isTimeout(a.err):
 		return fmt.Sprintf("the server does not answer %s in time", verb),
-			"look at the server's log, and for a firewall in between that inspects FTP and drops what it " +
+			"check the server's log, and whether a firewall in between inspects FTP and drops what it " +
 				"does not know"
 	case isClosed(a.err):
 		return fmt.Sprintf("the server closes the control connection instead of answering %s", verb),
@@ -270,7 +270,7 @@ func (j *judge) loginRefused(verb string, a answer, user string) {
 		j.add(CodeLogin, finding.Fault, "the server asks for the password again and again: "+j.quoteReply(a),
 			remedyLog)
 	case a.Code/100 == 4:
-		j.add(CodeLogin, finding.Fault, fmt.Sprintf("the server cannot log %s in at the moment: %s", user,
+		j.add(CodeLogin, finding.Fault, fmt.Sprintf("the server cannot log %s in now: %s", user,
 			j.quoteReply(a)), "try again later; if it stays so, "+remedyLog)
 	case anonymous:
 		j.add(CodeLogin, finding.Info,

@@ -120,7 +120,7 @@ func (j *judge) negotiated(code string, level finding.Severity, try *attempt, t 
 	switch {
 	case t.skipped:
 		j.add(code, finding.Info,
-			string(t.mode)+" was not tried: the server did not let this host in again after the step before",
+			string(t.mode)+" was not tried: the server did not accept this host again after the step before",
 			"try again later")
 	case text != "":
 		j.add(code, level, text, remedy)
@@ -294,7 +294,7 @@ func (j *judge) listingRefused(code string, level finding.Severity, t *transfer)
 			`set server_data to the other one of "private" and "clear"`)
 	case t.listReply.Code == 425:
 		j.add(code, level, "the server found no data connection: "+said,
-			"look at the server's log, and for a firewall in between; some servers want data from the very "+
+			"check the server's log, and for a firewall in between; some servers want data from the very "+
 				"address of the control connection")
 	default:
 		j.add(code, level, fmt.Sprintf("the listing broke off after %d bytes: %s", t.bytes, said), remedyLog)
@@ -302,7 +302,7 @@ func (j *judge) listingRefused(code string, level finding.Severity, t *transfer)
 }
 
 // remedyReuse is for data connections in TLS that a server refuses although they ask to resume.
-const remedyReuse = "look at the server's log and its setting for session reuse (require_ssl_reuse, " +
+const remedyReuse = "check the server's log and its setting for session reuse (require_ssl_reuse, " +
 	"TLSOptions NoSessionReuseRequired): " +
 	"the data connection asks to resume if the server has given out a ticket for it"
 

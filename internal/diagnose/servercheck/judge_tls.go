@@ -96,7 +96,7 @@ func (j *judge) auth(try *attempt) bool {
 		j.add(CodeAuth, finding.Fault, "the server wants something other than TLS: "+j.quoteReply(a),
 			"switch TLS on in the server")
 	case a.Code/100 == 4:
-		j.add(CodeAuth, finding.Fault, "the server cannot start TLS at the moment: "+j.quoteReply(a),
+		j.add(CodeAuth, finding.Fault, "the server cannot start TLS now: "+j.quoteReply(a),
 			"check that the server has its certificate and its key: its log says")
 	default:
 		j.add(CodeAuth, finding.Fault, "the server does not accept AUTH TLS: "+j.quoteReply(a),
@@ -111,7 +111,7 @@ func (j *judge) versions(try *attempt) {
 	switch {
 	case try.handshake.version < tls.VersionTLS12: // which tls.server_min_version allows
 		j.add(CodeVersions, finding.Warning, "the server accepts "+tls.VersionName(try.handshake.version)+
-			" and nothing newer, which is not safe: whoever is on the path may read passwords and files",
+			" and nothing newer, which is not safe: an attacker on the path can read passwords and files",
 			"update the server, and leave tls.server_min_version out then")
 	case try.otherVersion == nil:
 	case try.otherVersion.err == nil:
@@ -132,14 +132,14 @@ func handshakeFault(err error, afterAuth bool, limit time.Duration) (text, remed
 	switch {
 	case errors.Is(err, ftpclient.ErrInjected):
 		return "bytes in clear came after the answer to AUTH TLS",
-			"check what stands between this host and the server: somebody may be injecting replies"
+			"check what stands between this host and the server: an attacker may be injecting replies"
 	case clear && !afterAuth:
 		return "the server does not start with TLS: it answered in clear",
 			`set tls.server = "required" if the server accepts AUTH TLS, else "off"; or correct the port, ` +
 				"which is 990 for implicit FTPS"
 	case clear:
 		return "the server answered in clear where TLS starts",
-			"look at the server's log, and for a firewall in between that answers on its behalf"
+			"check the server's log, and whether a firewall in between answers on its behalf"
 	case isAlert:
 		return alertFault(alert)
 	case isOldVersion(err):
@@ -147,7 +147,7 @@ func handshakeFault(err error, afterAuth bool, limit time.Duration) (text, remed
 			remedyOldVersion
 	case isTimeout(err):
 		return "the TLS handshake did not end within " + rounded(limit),
-			"look at the server's log, and check whether a firewall that inspects FTP lets TLS pass"
+			"check the server's log, and whether a firewall that inspects FTP lets TLS pass"
 	case isClosed(err):
 		return "the server closed the connection in the TLS handshake",
 			"check that the server can read its certificate and key, and knows TLS 1.2 or 1.3: its log says"
@@ -265,7 +265,7 @@ func (j *judge) issuer(leaf *x509.Certificate) string {
 	if name := cmp.Or(append([]string{leaf.Issuer.CommonName}, leaf.Issuer.Organization...)...); name != "" {
 		return j.quote(name)
 	}
-	return "nobody"
+	return "an authority without a name"
 }
 
 // protection judges PBSZ and PROT (RFC 4217 section 9), and reports whether the session can continue. Of the
@@ -302,7 +302,7 @@ func (j *judge) closeNotify(try *attempt) {
 	switch {
 	case i < 0:
 	case try.tried()[i].closeNotify:
-		j.note(CodeCloseNotify, finding.OK, "data ends with close_notify: nobody can cut it short unnoticed")
+		j.note(CodeCloseNotify, finding.OK, "data ends with close_notify: it cannot be cut short unnoticed")
 	case j.forward.TLS.ServerCloseNotifyOptional:
 		j.add(CodeCloseNotify, finding.Info,
 			text+`, and tls.server_close_notify = "optional" accepts its files as complete`,
@@ -338,8 +338,8 @@ func (j *judge) reuse(try *attempt) {
 		j.add(CodeReuse, finding.Info,
 			"the server lets data connections resume the control connection's session, as the gateway "+
 				"does, and does not require it",
-			"have the server require it (require_ssl_reuse): else anybody who guesses a passive port can "+
-				"get a client's file")
+			"have the server require it (require_ssl_reuse): else any program that guesses a passive port "+
+				"can get a client's file")
 	case try.unresumed.worked():
 		j.add(CodeReuse, finding.Info,
 			"the server lets no data connection resume the control connection's session",

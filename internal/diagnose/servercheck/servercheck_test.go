@@ -76,8 +76,8 @@ func TestControlBehaviour(t *testing.T) {
 				`refuses the user "kim" with this password: 530 "Login incorrect."`}}},
 		"user refused": {&peer{answer: answers{"USER": always("530 Permission denied.")}},
 			[]wanted{{CodeLogin, finding.Fault, `does not accept the user "kim"`}}},
-		"login at the moment not": {&peer{answer: answers{"PASS": always("451 database is down")}},
-			[]wanted{{CodeLogin, finding.Fault, "at the moment"}}},
+		"login now not": {&peer{answer: answers{"PASS": always("451 database is down")}},
+			[]wanted{{CodeLogin, finding.Fault, "now"}}},
 		"no password wanted": {&peer{answer: answers{"USER": always("230 come in")}},
 			[]wanted{{CodeLogin, finding.OK, "come in"}}},
 		"password echoed": {&peer{answer: answers{"PASS": func(_ *client, arg string) string {
@@ -139,7 +139,7 @@ func TestSessionBehaviour(t *testing.T) {
 		"mail": {&peer{greeting: "220 mail.example.com ESMTP"},
 			[]wanted{{CodeGreeting, finding.Fault, "mail server"}}},
 		"third code": {&peer{greeting: "530 go away"},
-			[]wanted{{CodeGreeting, finding.Fault, "does not let this host in"}}},
+			[]wanted{{CodeGreeting, finding.Fault, "does not accept this host"}}},
 		"greeting after 120": {&peer{greeting: "120 wait\r\n220 now"},
 			[]wanted{{CodeGreeting, finding.OK, "now"}}},
 		"closes after LIST": {&peer{answer: answers{"LIST": func(c *client, _ string) string {

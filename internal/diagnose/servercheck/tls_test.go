@@ -150,7 +150,7 @@ func TestTLSControl(t *testing.T) {
 		"AUTH refused": {&peer{}, trust, []wanted{{CodeAuth, finding.Fault, "does not accept AUTH TLS"},
 			{CodeFeatures, finding.Info, "not AUTH TLS"}}, true},
 		"AUTH not now": {&peer{tls: server, answer: answers{"AUTH": always("431 no certificate")}}, trust,
-			[]wanted{{CodeAuth, finding.Fault, "at the moment"}}, true},
+			[]wanted{{CodeAuth, finding.Fault, "now"}}, true},
 		"clear behind AUTH": {&peer{tls: server,
 			answer: answers{"AUTH": always("234 go on\r\n230 welcome")}},
 			trust,

@@ -109,7 +109,7 @@ func TestDoctorSound(t *testing.T) {
 	d.wantFinding("server_active_eprt", "ok", "", "")
 	d.wantFinding("ip_forward", "info", "ftpgate switches it on when it starts", "net.ipv4.ip_forward=1")
 	d.wantFinding("route", "ok", "203.0.113.21 is reached through wan0", "")
-	d.wantFinding("listen_taken", "ok", "nobody else listens at 192.168.5.2:2121", "")
+	d.wantFinding("listen_taken", "ok", "no other program listens at 192.168.5.2:2121", "")
 
 	stdout, stderr, status := harness.Run(t, l.Gateway(), "doctor", "-c", file, "archive")
 	if status != 0 || stderr != "" || !strings.HasSuffix(stdout, "\nnothing is wrong\n") {

@@ -49,7 +49,7 @@ func (s *AdminGateway) Start(t *testing.T) {
 	s.Program = StartCommand(t, s.Host, cmd).AwaitReady()
 }
 
-// WriteConfig writes the configuration file, with these forwards. Nobody but clients connects to their
+// WriteConfig writes the configuration file, with these forwards. Only clients connect to their
 // servers: tests script what those see.
 func (s *AdminGateway) WriteConfig(t *testing.T, forwards string) {
 	t.Helper()

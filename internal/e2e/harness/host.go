@@ -94,7 +94,7 @@ func Accept(t *testing.T, l net.Listener) net.Conn {
 	}
 	c, err := l.Accept()
 	if err != nil {
-		t.Fatalf("nobody comes to %s: %v", l.Addr(), err)
+		t.Fatalf("no peer connects to %s: %v", l.Addr(), err)
 	}
 	t.Cleanup(func() { c.Close() })
 	return c

@@ -8,7 +8,7 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// AwaitNoPinholes waits until the kernel has no pinhole any more: one that nobody uses lives for
+// AwaitNoPinholes waits until the kernel has no pinhole any more: one that no peer uses lives for
 // pinhole.Lifetime.
 func (s *Testbed) AwaitNoPinholes() {
 	s.T.Helper()

@@ -30,7 +30,7 @@ func (p Session) Exchange(command, reply string) {
 // login logs in.
 func (p Session) login() {
 	p.T.Helper()
-	p.loginAs("somebody")
+	p.loginAs("alice")
 }
 
 func (p Session) loginAs(user string) {

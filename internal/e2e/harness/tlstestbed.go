@@ -48,7 +48,7 @@ func (s *ClientTLSTestbed) LoginTLS(config *tls.Config) Session {
 // LoginProtected logs in and asks for data connections with TLS.
 func (p Session) LoginProtected() {
 	p.T.Helper()
-	p.LoginProtectedAs("somebody")
+	p.LoginProtectedAs("alice")
 }
 
 // LoginProtectedAs is LoginProtected as a user.

@@ -258,7 +258,7 @@ func TestLogsWithoutDirectory(t *testing.T) {
 	}
 	s.Signal(syscall.SIGUSR1)
 	s.AwaitLog(`msg="transfer log not reopened"`, 1)
-	harness.WantContains(t, s.Log(), "until then the file that was open goes on")
+	harness.WantContains(t, s.Log(), "until then the file that was open is used")
 	p.Retrieve(netip.Addr{}).Complete()
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)

@@ -107,7 +107,7 @@ func VSFTPD(t *testing.T, h *lab.Host, at netip.AddrPort, settings ...string) Se
 	t.Helper()
 	program := findProgram(t, "vsftpd")
 	s := newServer(t)
-	s.User, s.Password = "anonymous", "somebody@example.com"
+	s.User, s.Password = "anonymous", "user@example.com"
 	s.log = filepath.Join(t.TempDir(), "vsftpd.log")
 	s.commandPattern = regexp.MustCompile(`FTP command: Client "[^"]*", "(PASV|EPSV|PORT|EPRT)(?: ([^"]*))?"`)
 	listen := []string{"listen=YES", "listen_address=" + at.Addr().String()}
@@ -138,7 +138,7 @@ func pureFTPd(t *testing.T, h *lab.Host, at netip.AddrPort, options ...string) S
 	t.Helper()
 	program, users := findProgram(t, "pure-ftpd"), findProgram(t, "pure-pw")
 	if harness.SingleUser(t) {
-		t.Skip("pure-ftpd lets nobody in as root and changes to the user of each login, and this user " +
+		t.Skip("pure-ftpd accepts no login as root and changes to the user of each login, and this user " +
 			"namespace has root alone: run as root to test with it")
 	}
 	s := newServer(t)

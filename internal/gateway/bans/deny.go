@@ -81,7 +81,7 @@ func remedyOf(err error) string {
 	case errors.Is(err, fs.ErrPermission):
 		return "let the user that ftpgate runs as read the file, and enter the directories above it"
 	case errors.Is(err, fs.ErrNotExist):
-		return "name the file where it is, by its whole path; an empty one denies nobody"
+		return "name the file where it is, by its whole path; an empty one denies no client"
 	case errors.Is(err, system.ErrNotFile), errors.Is(err, system.ErrTooLarge):
 		return fmt.Sprintf("name a regular file, with at most %d addresses and prefixes", ban.MaxDenied)
 	}

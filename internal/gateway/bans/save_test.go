@@ -33,7 +33,7 @@ func TestLoad(t *testing.T) {
 		t.Errorf("got %+v; want the two that go on", got)
 	}
 	for text, want := range map[string]string{
-		"{": "cannot read the bans of before",
+		"{": "cannot read the saved bans",
 		`{"bans":[{"prefix":"0.0.0.0/0"},{"prefix":"192.0.2.7/32"}]}`:            "ban left out",
 		`{"bans":[{"prefix":5},{"prefix":"192.0.2.7/32"}]}`:                      "ban left out",
 		`{"bans":[{"prefix":"192.0.2.8/24"},{"prefix":"::ffff:192.0.2.7/128"}]}`: "has bits behind /24",

@@ -31,7 +31,7 @@ func parse(text []byte) (all []ban.Ban, leftOut []error, err error) {
 	for _, text := range file.Bans {
 		var b ban.Ban
 		err := json.Unmarshal(text, &b)
-		if err == nil { // somebody may have edited the file
+		if err == nil { // an administrator may have edited the file
 			b.Prefix, err = forward.ParseClient(b.Prefix.String())
 		}
 		if err != nil {
@@ -64,7 +64,7 @@ func (k *Keeper) Load() {
 		if os.Rename(k.config.File, kept) != nil {
 			kept = k.config.File
 		}
-		k.config.Log.Error("cannot read the bans of before: nobody is banned", "file", kept, "err", err)
+		k.config.Log.Error("cannot read the saved bans: no client is banned", "file", kept, "err", err)
 		return
 	}
 	for _, err := range leftOut {

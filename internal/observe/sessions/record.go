@@ -135,7 +135,7 @@ func (r *Record) OnKill(kill func()) {
 // The reasons why Kill cannot end a session.
 var (
 	ErrEnded           = errors.New("the session has ended already")
-	ErrTrackedByKernel = errors.New("the kernel tracks the session, and lets its connections go on")
+	ErrTrackedByKernel = errors.New("the kernel tracks the session, and keeps its connections")
 )
 
 // Kill ends the session for an operator. The error is ErrEnded or ErrTrackedByKernel.

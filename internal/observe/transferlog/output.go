@@ -113,7 +113,7 @@ func (o *output) dropPartial() (r result) {
 		return r
 	}
 	at, err := o.file.Seek(0, io.SeekCurrent) // the end of our last write
-	if err != nil {                           // a pipe: nobody can change what it has
+	if err != nil {                           // a pipe: what it has cannot be changed
 		return r
 	}
 	if info, err := o.file.Stat(); err == nil && info.Size() == at {

@@ -154,7 +154,7 @@ func (l *Log) Reopen() error {
 		}
 		f, err := open(o.path)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%w; until then the file that was open goes on", err))
+			errs = append(errs, fmt.Errorf("%w; until then the file that was open is used", err))
 			continue
 		}
 		l.mu.Lock()

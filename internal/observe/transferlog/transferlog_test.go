@@ -218,7 +218,7 @@ func TestReopen(t *testing.T) {
 	}
 	err := l.Reopen()
 	want := "transfer log: open " + path + ": no such file or directory: make its directory, and let the " +
-		"user that ftpgate runs as write there; until then the file that was open goes on"
+		"user that ftpgate runs as write there; until then the file that was open is used"
 	if err == nil || err.Error() != want {
 		t.Errorf("got error %v; want %s", err, want)
 	}

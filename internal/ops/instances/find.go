@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socket is an admin socket. Its file is open, so that nobody can put another one in its place.
+// socket is an admin socket. Its file is open, so that no other can take its place.
 type socket struct {
 	path string
 	file *os.File // opened with O_PATH

@@ -27,7 +27,7 @@ const (
 	rootDir = prefix + "-forward"
 	// suffix ends the name of each socket. The rest is the number of its process.
 	suffix = ".sock"
-	// anyUser stands for the owner of a directory that root has made for somebody.
+	// anyUser stands for the owner of a directory that root has made for a user.
 	anyUser = -1
 )
 
@@ -109,7 +109,7 @@ func (d directory) make() error {
 	return opened.Close()
 }
 
-// open opens the directory, unless somebody else could have put things there.
+// open opens the directory, unless another user could have put things there.
 func (d directory) open() (*os.File, error) {
 	flags := unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC | unix.O_NOFOLLOW
 	if d.uid == anyUser {

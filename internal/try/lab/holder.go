@@ -104,7 +104,7 @@ func HolderMain() int {
 	defer cancel()
 	h.stop = cancel
 	if _, err := io.WriteString(word, holderReady); err != nil {
-		return 1 // Up is gone: nobody can use this lab
+		return 1 // Up is gone: no process can use this lab
 	}
 	word.Close()
 	if err := h.run(ctx); err != nil {

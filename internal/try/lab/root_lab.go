@@ -48,7 +48,7 @@ func upRoot() error {
 }
 
 // shareNames makes the directory of names a shared mount, as the first `ip netns add` does, under the same
-// lock. If `ip` did that after our names exist, its mount would hide them, and nobody could remove them.
+// lock. If `ip` did that after our names exist, its mount would hide them, and no program could remove them.
 func shareNames() error {
 	share := func() error { return syscall.Mount("", namedDir, "none", syscall.MS_SHARED|syscall.MS_REC, "") }
 	err := share()

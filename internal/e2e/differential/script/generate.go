@@ -115,7 +115,7 @@ func (g *generator) command(command, code string) {
 	g.add("C %s", g.split("send", command))
 	g.add("S expect %s", command)
 	lines := g.replyLines(code)
-	if len(lines) > 1 && g.often(2) { // the client speaks next: nobody can take the code for a line within
+	if len(lines) > 1 && g.often(2) { // the client speaks next: the code cannot be taken for a line within
 		lines[len(lines)-1] = code
 	}
 	g.send(lines)

@@ -210,13 +210,13 @@ func (s *Step) setArgument(want wants, arg string) (err error) {
 	return err
 }
 
-// checkSignals finds waits for a signal that nobody gives.
+// checkSignals finds waits for a signal that neither side gives.
 func checkSignals(p Pair) error {
 	signals := p.Signals()
 	for _, b := range p.Blocks {
 		for _, s := range b {
 			if s.Verb == "wait" && !slices.Contains(signals, s.Text) {
-				return fmt.Errorf("%s: nobody signals %q", p.Name, s.Text)
+				return fmt.Errorf("%s: neither side signals %q", p.Name, s.Text)
 			}
 		}
 	}

@@ -146,7 +146,7 @@ func (s *scenario) showForeignAddress(ctx context.Context) error {
 	return nil
 }
 
-// freePorts returns two addresses of 127.0.0.1 with ports on which nobody listens at the moment.
+// freePorts returns two addresses of 127.0.0.1 with ports on which no program listens now.
 func freePorts(h Host) (one, other string, err error) {
 	var l [2]net.Listener
 	for i := range l {
