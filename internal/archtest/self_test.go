@@ -144,7 +144,7 @@ func TestLayoutCanFail(t *testing.T) {
 			"sample.go imports ftpgate/internal/nft"},
 		{"module of another", []row{above, sound}, clean + "\nimport _ \"example.org/other\"", "",
 			"sample.go imports example.org/other"},
-		{"module that nobody requires", []row{above, sound}, clean + "\nimport _ \"example.org/third\"", "",
+		{"module that no package requires", []row{above, sound}, clean + "\nimport _ \"example.org/third\"", "",
 			"sample.go imports example.org/third"},
 		{"test imports", []row{above, sound}, clean, "package sample; import _ \"example.org/other\"",
 			"sample_test.go imports example.org/other"},

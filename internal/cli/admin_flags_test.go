@@ -67,7 +67,7 @@ func (a *answers) Kill(id string) error {
 	return nil
 }
 
-// bannedAt is when somebody was banned.
+// bannedAt is when the client was banned.
 var bannedAt = time.Date(2026, 3, 14, 9, 26, 53, 0, time.Local)
 
 func (a *answers) Bans() admin.Bans { return a.bans }
@@ -288,7 +288,7 @@ func pseudoTerminal(t *testing.T, columns, rows uint16) (tty *os.File, text func
 	}
 	var printed bytes.Buffer
 	var reading sync.WaitGroup
-	reading.Go(func() { io.Copy(&printed, master) }) // ends with EIO, once nobody has the terminal
+	reading.Go(func() { io.Copy(&printed, master) }) // ends with EIO, once no process has the terminal
 	return tty, func() string {
 		tty.Close()
 		reading.Wait()

@@ -68,7 +68,7 @@ func TestBanCommands(t *testing.T) {
 	var out strings.Builder
 	if Main([]string{"bans", "--socket", socket}, strings.NewReader(""), &out,
 		&out); out.String() != "no client is banned\n" {
-		t.Errorf("got %q; want nobody", out.String())
+		t.Errorf("got %q; want no bans", out.String())
 	}
 }
 

@@ -236,14 +236,14 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// A FIFO without a writer, and a writer that says nothing, do not hang whoever reads the file.
+// A FIFO without a writer, and a writer that says nothing, do not hang the reader of the file.
 func TestLoadPipe(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fifo.toml")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Load(path); err == nil || !strings.Contains(err.Error(),
-		path+" is a pipe, and nobody writes") {
+		path+" is a pipe, and no program writes") {
 		t.Errorf("no writer: got %v; want that it is a pipe", err)
 	}
 	w, err := os.OpenFile(path, os.O_RDWR, 0)

@@ -31,7 +31,7 @@ func TestRun(t *testing.T) {
 	if err := s.wait(); err != nil {
 		t.Errorf("got error %v; want none", err)
 	}
-	wantNobody(t, at)
+	wantNoListener(t, at)
 	if got := s.log.all("INFO stopped"); len(got) != 1 || !strings.Contains(got[0], `sessions="1"`) {
 		t.Errorf("got %q; want that one session was served", got)
 	}
@@ -91,7 +91,7 @@ func TestErrStart(t *testing.T) {
 		t.Errorf("got %q; want the forward and %s", got, remedy)
 	}
 	s.log.wait(t, "ERROR this process may not change the network: it lacks CAP_NET_ADMIN", 1)
-	wantNobody(t, free)
+	wantNoListener(t, free)
 	wantNoGoroutines(t)
 }
 
@@ -167,7 +167,7 @@ func TestReload(t *testing.T) {
 			t.Errorf("got %q; want %q", got, tt.why)
 		}
 		wantServed(t, at, "one")
-		wantNobody(t, next)
+		wantNoListener(t, next)
 	}
 	forwards, loadErr = []forward.Forward{two.Forward("archive", at), one.Forward("more", next)}, nil
 	s.reload <- syscall.SIGHUP
@@ -186,10 +186,10 @@ func TestCannotReload(t *testing.T) {
 	one := ftptest.NewServer(t, "one")
 	s := newService(t, one.Forward("archive", ftptest.FreePort(t)))
 	s.File = filepath.Join(t.TempDir(), "ftpgate.toml")
-	if err := os.WriteFile(s.File, nil, 0); err != nil { // for nobody without CAP_DAC_OVERRIDE
+	if err := os.WriteFile(s.File, nil, 0); err != nil { // unreadable without CAP_DAC_OVERRIDE
 		t.Fatal(err)
 	}
-	s.Load = func() (*config.Config, error) { return nil, errors.New("nobody asked for a reload") }
+	s.Load = func() (*config.Config, error) { return nil, errors.New("no reload was asked for") }
 	s.run().ready()
 	s.log.wait(t, "WARN "+s.File+" cannot be read again, so a reload will fail: ftpgate has "+
 		"given up the right to read other users' private files", 1)
@@ -297,7 +297,7 @@ func TestAlive(t *testing.T) {
 		r := &instance{watchdogPing: make(chan struct{}), draining: make(chan struct{})}
 		began := time.Now()
 		if r.alive(t.Context()) {
-			t.Error("got alive while nobody serves; want not")
+			t.Error("got alive while no proxy serves; want not")
 		}
 		if waited := time.Since(began); waited != watchdogWait {
 			t.Errorf("got an answer after %s; want it after %s", waited, watchdogWait)

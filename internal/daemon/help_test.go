@@ -113,7 +113,7 @@ func newService(t *testing.T, forwards ...forward.Forward) *service {
 	return s
 }
 
-// run starts the daemon without CAP_NET_ADMIN, whoever runs the test: it relays all data and changes nothing
+// run starts the daemon without CAP_NET_ADMIN, also for root: it relays all data and changes nothing
 // on this host. The test's end stops it.
 func (s *service) run() *service {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -176,12 +176,12 @@ func wantServed(t *testing.T, at netip.AddrPort, name string) {
 	c.Close()
 }
 
-// wantNobody expects that nobody listens at an address.
-func wantNobody(t *testing.T, at netip.AddrPort) {
+// wantNoListener expects that no socket listens at an address.
+func wantNoListener(t *testing.T, at netip.AddrPort) {
 	t.Helper()
 	if c, err := net.Dial("tcp", at.String()); err == nil {
 		c.Close()
-		t.Errorf("somebody listens at %s; want nobody", at)
+		t.Errorf("a socket listens at %s; want none", at)
 	}
 }
 

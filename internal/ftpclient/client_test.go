@@ -328,7 +328,7 @@ func TestClientDataPeer(t *testing.T) {
 
 // TestClientInterrupted: a client that waits for a reply ends with its context, and says why.
 func TestClientInterrupted(t *testing.T) {
-	why := errors.New("somebody pressed a key")
+	why := errors.New("a key was pressed")
 	ctx, cancel := context.WithCancelCause(testContext(t))
 	addr := peer(t, "< 220 hello\n> QUIT\npress", map[string]func(){"press": func() {
 		cancel(why)

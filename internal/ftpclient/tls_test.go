@@ -155,7 +155,7 @@ func TestClientTLSTruncated(t *testing.T) {
 	}
 }
 
-// TestClientTLSInjected: a reply that somebody has put behind the answer to AUTH is not taken for the
+// TestClientTLSInjected: a reply that an attacker has put after the answer to AUTH is not taken for the
 // server's.
 func TestClientTLSInjected(t *testing.T) {
 	err := secured(t, &tlsPeer{sneaks: "200 ok\r\n"}, func(_ *Client, err error) error { return err })

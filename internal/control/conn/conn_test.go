@@ -37,7 +37,7 @@ func ends(t *testing.T) (*Control, *net.TCPConn) {
 	return &Control{TCPConn: own.(*net.TCPConn)}, peer.(*net.TCPConn)
 }
 
-// config returns a TLS server's configuration; nobody checks its certificate.
+// config returns a TLS server's configuration; its certificate is not checked.
 func config(t *testing.T) *tls.Config {
 	t.Helper()
 	own, err := testca.SelfSigned("ftp.test")

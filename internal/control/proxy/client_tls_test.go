@@ -116,7 +116,7 @@ func TestTerminatedInClear(t *testing.T) {
 	}
 }
 
-// What somebody on the way puts between AUTH and the handshake is not the client's.
+// What an attacker on the path puts between AUTH and the handshake is not the client's.
 func TestTerminatedInjection(t *testing.T) {
 	k := newKeys(t)
 	b := newStage(t, encrypting(k, required)).connect()
@@ -310,7 +310,7 @@ func TestPassedThroughNoPassthrough(t *testing.T) {
 	}
 }
 
-// A session that nobody reads may be in a transfer: it stays while the gateway drains, and is cut then.
+// A session that the gateway does not read may be in a transfer: it stays while the gateway drains, and is cut then.
 func TestPassedThroughDrains(t *testing.T) {
 	b := newStage(t, passing, limited(forward.Limits{Idle: time.Second, Login: time.Second})).connect()
 	b.ask("AUTH TLS", "234 go on")

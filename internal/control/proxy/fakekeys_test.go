@@ -14,7 +14,7 @@ import (
 	"ftpgate/internal/try/testca"
 )
 
-// fakeKeys have one certificate for everybody.
+// fakeKeys have one certificate for all clients.
 type fakeKeys struct {
 	cert  tls.Certificate
 	roots *x509.CertPool // that clients trust, and the gateway as a client

@@ -208,10 +208,10 @@ func TestAttackReplyInAReply(t *testing.T) {
 	b.quiet()
 }
 
-// maxUnasked is how many replies that nobody asked for the dialogue drops.
+// maxUnasked is how many replies that were not asked for the dialogue drops.
 const maxUnasked = 16
 
-// A server that floods the client with replies that nobody asked for is sent away.
+// A server that floods the client with replies that were not asked for is sent away.
 func TestAttackReplyFlood(t *testing.T) {
 	b := newStage(t).connect().login()
 	_, _ = io.WriteString(b.server, strings.Repeat("200 ok\r\n", 10_000)) // fails once the gateway has closed

@@ -213,7 +213,7 @@ func TestSessionFailedLogins(t *testing.T) {
 	b.client.say("PASS c\r\n")
 	b.server.hear("PASS c")
 	b.server.say("530 no\r\n")
-	if err := b.client.CloseWrite(); err != nil { // the delay holds nobody who sends no more
+	if err := b.client.CloseWrite(); err != nil { // the delay does not hold a client that sends no more
 		t.Fatal(err)
 	}
 	b.client.hear("530 no")

@@ -35,7 +35,7 @@ func TestOriginated(t *testing.T) {
 	k := newKeys(t)
 	b := newStage(t, encrypting(k, originated))
 	b.hearAUTH("120 wait\r\n220-hello\r\nthere\r\n220 go on\r\n")
-	b.server.say("234 go on\r\n220 evil\r\n230 evil\r\n") // what comes behind the yes is nobody's
+	b.server.say("234 go on\r\n220 evil\r\n230 evil\r\n") // what comes after the yes is not the server's
 	b.server.encrypt(k, true)
 	b.agree()
 	for _, line := range []string{"220-hello", "there", "220 go on"} {

@@ -125,7 +125,7 @@ func (p *peer) heardAll() {
 	if rest, err := io.ReadAll(p.lines); err != nil || len(rest) > 0 {
 		p.t.Fatalf("got %q, error %v; want the end", rest, err)
 	}
-	p.Close() // nobody has to wait for it to read
+	p.Close() // without waiting for it to read
 }
 
 func loopback(t testing.TB) *net.TCPListener {
@@ -285,7 +285,7 @@ func (b *stage) await(what string, is func() bool) {
 	b.t.Fatalf("waited for %s in vain", what)
 }
 
-// awaitUnasked waits until so many replies that nobody asked for were dropped.
+// awaitUnasked waits until so many replies that were not asked for were dropped.
 func (b *stage) awaitUnasked(n uint64) {
 	b.t.Helper()
 	b.await("unasked replies",

@@ -50,13 +50,13 @@ func TestSessionRefusedBeforeTransfer(t *testing.T) {
 	}
 }
 
-// A client that dials when it has read that its transfer failed finds nobody.
+// A client that dials when it has read that its transfer failed finds no listener.
 func TestSessionClosesBeforeItSaysSo(t *testing.T) {
 	b := newStage(t).connect().login()
 	for range 20 { // each is a chance to be seen too early
 		data := b.pasv()
 		data.missing = true
-		b.ask("RETR x", "425 nobody has come")
+		b.ask("RETR x", "425 no connection")
 		if !data.isClosed() {
 			t.Fatal("the pinhole is open; want it closed before the 425")
 		}

@@ -106,7 +106,7 @@ func TestTakeTurnAway(t *testing.T) {
 		t.Errorf("got order %d; want the first", p)
 	}
 	if s.takeTurnAway(0) {
-		t.Error("the turn was taken from a reader that asks nobody")
+		t.Error("the turn was taken from a reader that asks no peer")
 	}
 	s.setPathCallSince(time.Now())
 	if s.takeTurnAway(time.Hour) {

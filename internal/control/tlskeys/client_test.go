@@ -138,7 +138,7 @@ func TestClientData(t *testing.T) {
 	}
 }
 
-// While nobody is logged in on the other control connection, it is open whether its session may be resumed.
+// While no user is logged in on the other control connection, it is open whether its session may be resumed.
 func TestClientDataWaits(t *testing.T) {
 	f, ca := strictForward(t)
 	k, _, _ := keys(t, f)
@@ -254,7 +254,7 @@ func (c *cache) Put(_ string, s *tls.ClientSessionState) {
 	}
 }
 
-// Data connections give out tickets to clients that use each one once, and to nobody else.
+// Data connections give out tickets to clients that use each one once, and to no others.
 func TestDataTickets(t *testing.T) {
 	f, ca := strictForward(t)
 	k, _, _ := keys(t, f)
@@ -266,7 +266,7 @@ func TestDataTickets(t *testing.T) {
 		given   int // with the control connection's
 	}{
 		"used once":                  {f, true, 6},
-		"kept":                       {f, false, 2}, // with the first, nobody knows that
+		"kept":                       {f, false, 2}, // with the first, that is not known
 		"session_reuse = false":      {optional, false, 1},
 		"session_reuse = false, new": {optional, true, 1},
 	} {
@@ -288,7 +288,7 @@ func TestDataTickets(t *testing.T) {
 	}
 }
 
-// With session_reuse = false anybody may come.
+// With session_reuse = false any connection is accepted.
 func TestClientDataOptional(t *testing.T) {
 	f, ca := strictForward(t)
 	f.TLS.SessionReuseOptional = true

@@ -92,7 +92,7 @@ func TestRevocation(t *testing.T) {
 }
 
 // TestRevocationChanges: a list that changes counts for the next session. If the file cannot be read, the
-// list before it counts until it expires, and nobody is let in then.
+// list before it counts until it expires, and no client is accepted then.
 func TestRevocationChanges(t *testing.T) {
 	m := newMutual(t)
 	one := device(t, m.clients, nil)

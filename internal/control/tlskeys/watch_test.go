@@ -70,7 +70,7 @@ func TestHandshakeRefreshes(t *testing.T) {
 	wantShown(t, k, f, trusting(m.ca, 0), m.next)
 }
 
-// TestRefreshTwoSteps: a certificate that is renewed before its key does no harm, and nobody is troubled.
+// TestRefreshTwoSteps: a certificate that is renewed before its key does no harm, and logs nothing.
 func TestRefreshTwoSteps(t *testing.T) {
 	m, cert, key := twoFiles(t)
 	f := terminated(cert, key)
@@ -203,7 +203,7 @@ func TestTogether(t *testing.T) {
 	all.Wait()
 }
 
-// A handshake does not wait for files that somebody else reads: a disk may hang.
+// A handshake does not wait for files that another goroutine reads: a disk may hang.
 func TestGetDoesNotWait(t *testing.T) {
 	now := time.Now()
 	value := 1
@@ -211,7 +211,7 @@ func TestGetDoesNotWait(t *testing.T) {
 	if fault := w.load(now); fault != nil {
 		t.Fatal(fault)
 	}
-	w.mu.Lock() // somebody reads
+	w.mu.Lock() // another reads
 	defer w.mu.Unlock()
 	got := make(chan *int, 1)
 	go func() { got <- w.get(now.Add(checkInterval)) }()
@@ -221,6 +221,6 @@ func TestGetDoesNotWait(t *testing.T) {
 			t.Errorf("got %d; want the value from before", *v)
 		}
 	case <-time.After(20 * time.Second):
-		t.Fatal("get waits for whoever reads the files")
+		t.Fatal("get waits for the reader of the files")
 	}
 }

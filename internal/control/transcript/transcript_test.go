@@ -99,7 +99,7 @@ func TestTranscriptOfSeveralCommands(t *testing.T) {
 	if !strings.HasPrefix(got, want) || len(tr.open) != 0 {
 		t.Errorf("got %s, and %d open; want %s", got, len(tr.open), want)
 	}
-	for range 3 * maxOpen { // that nobody answers
+	for range 3 * maxOpen { // that are not answered
 		tr.Command(now, ftp.ParseClientLine([]byte("")))
 	}
 	if len(tr.open) != maxOpen {

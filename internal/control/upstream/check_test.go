@@ -138,7 +138,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// A server that takes the connection and says nothing does not answer, unless nobody here knows whether it
+// A server that takes the connection and says nothing does not answer, unless the gateway cannot know whether it
 // waits for TLS. One that takes no connection does not, either.
 func TestCheckOfSilentServer(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")

@@ -127,7 +127,7 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
-// What nobody can mean is refused, and changes nothing.
+// What is a typing mistake is refused, and changes nothing.
 func TestAdd(t *testing.T) {
 	l := listOf(t, "192.0.2.7 5")
 	for _, text := range []string{"0.0.0.0/0", "::/0", "0.0.0.0/7", "2000::/15", "127.0.0.1/32",

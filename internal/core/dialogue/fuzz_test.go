@@ -110,7 +110,7 @@ func (h *harness) server(line []byte) {
 		l.Code == 227 || l.Code == 229
 	if want := appendLine(h.kept, l); unasked && l.Code != 421 {
 		if !ruled && len(s.ToClient) > 0 {
-			h.t.Fatalf("the client is sent %q, which nobody asked for", s.ToClient)
+			h.t.Fatalf("the client is sent %q, which was not asked for", s.ToClient)
 		}
 	} else if !ruled && !bytes.Equal(s.ToClient, want) {
 		if h.kept = want; len(s.ToClient) > 0 || !answered.transfer || l.Last {

@@ -103,7 +103,7 @@ func TestQueueMatches(t *testing.T) {
 		{"NOOP? USER", map[string]int{"200 250 350 500 502": 1, "230 232 331 332 421 530 550": 2}},
 		{"NOOP? PASS", map[string]int{"200 202 250 350 500 502": 1, "230 232 332 421 530 550": 2}},
 		{"(blank) PASS", map[string]int{"500 502 200": 1, "230 530": 2}},
-		{"PASS", map[string]int{"200 350 500": 1}}, // nobody else is meant
+		{"PASS", map[string]int{"200 350 500": 1}}, // no other user is meant
 		{"NOOP? AUTH", map[string]int{"200 350": 1, "234 334 500 534": 2}},
 		{"PASS? NOOP", map[string]int{"200 250 500 202": 2, "230 421 530 550": 1}},
 		{"PASS?", map[string]int{"230 331 500 530": 1, "200 202": 0}},

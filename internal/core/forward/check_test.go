@@ -189,14 +189,14 @@ func TestCheckProxy(t *testing.T) {
 			"b 192.0.2.1:21 203.0.113.1 none all 10.0.0.0/8"},
 			[]string{`0 listen listen :2121 lies within the server_ports "all" of forward "b", whose ` +
 				`clients could not reach the proxy`}},
-		{"advertise twice to everybody", []string{"a :21 203.0.113.1 proxy " +
+		{"advertise twice to all clients", []string{"a :21 203.0.113.1 proxy " +
 			"advertise=198.51.100.7,10.0.0.1=198.51.100.8,b.example"},
 			[]string{"0 advertise advertise has two addresses for all clients, 198.51.100.7 and b.example"}},
 		{"advertise twice to some", []string{"a :21 203.0.113.1 proxy " +
 			"advertise=198.51.100.7,10.0.0.0/8=a.example,10.0.0.0/8=b.example"},
 			[]string{"0 advertise advertise has two addresses for clients 10.0.0.0/8: " +
 				"a.example and b.example"}},
-		{"advertise to nobody", []string{"a [2001:db8::1]:21 203.0.113.1 proxy advertise=198.51.100.7"},
+		{"advertise to no client", []string{"a [2001:db8::1]:21 203.0.113.1 proxy advertise=198.51.100.7"},
 			[]string{"0 advertise listen [2001:db8::1]:21 is IPv6"}},
 		{"advertise at every address", []string{"a :21 203.0.113.1 proxy advertise=198.51.100.7"}, nil},
 	})

@@ -97,7 +97,7 @@ func TestAdvertisedTo(t *testing.T) {
 		}
 		return a
 	}
-	everybody, wide, narrow := advert("", "198.51.100.7"), advert("10.0.0.0/8", "10.0.0.1"),
+	general, wide, narrow := advert("", "198.51.100.7"), advert("10.0.0.0/8", "10.0.0.1"),
 		advert("10.1.0.0/16", "10.1.0.1")
 	all := advert("0.0.0.0/0", "198.51.100.8")
 	for _, tt := range []struct {
@@ -108,13 +108,13 @@ func TestAdvertisedTo(t *testing.T) {
 	}{
 		{"nothing", nil, "10.1.2.3", none},
 		{"not for this one", []forward.Advertised{wide, narrow}, "192.0.2.1", none},
-		{"default", []forward.Advertised{wide, everybody}, "192.0.2.1", everybody.Addr},
-		{"prefix before default", []forward.Advertised{everybody, wide}, "10.2.3.4", wide.Addr},
-		{"longest of two", []forward.Advertised{wide, narrow, everybody}, "10.1.2.3", narrow.Addr},
+		{"default", []forward.Advertised{wide, general}, "192.0.2.1", general.Addr},
+		{"prefix before default", []forward.Advertised{general, wide}, "10.2.3.4", wide.Addr},
+		{"longest of two", []forward.Advertised{wide, narrow, general}, "10.1.2.3", narrow.Addr},
 		{"longest of two, given first", []forward.Advertised{narrow, wide}, "10.1.2.3", narrow.Addr},
-		{"the prefix of everybody before the default", []forward.Advertised{everybody, all}, "192.0.2.1",
+		{"the prefix of all before the default", []forward.Advertised{general, all}, "192.0.2.1",
 			all.Addr},
-		{"a name without an address", []forward.Advertised{everybody, advert("10.0.0.0/8", "")}, "10.2.3.4",
+		{"a name without an address", []forward.Advertised{general, advert("10.0.0.0/8", "")}, "10.2.3.4",
 			none},
 	} {
 		r := forward.Resolved{Advertised: tt.advertised}

@@ -62,8 +62,8 @@ func TestTransferFailure(t *testing.T) {
 	}{
 		"as the server says":     {Outcome{Complete: true}, complete, ""},
 		"no, as the server says": {Outcome{Complete: true}, no, ""},
-		"nobody but another":     {strange, complete, errUnexpectedPeer.Error()},
-		"nobody counts":          {Outcome{Complete: true, UnexpectedPeer: other}, complete, ""},
+		"no peer but another":    {strange, complete, errUnexpectedPeer.Error()},
+		"not counted":            {Outcome{Complete: true, UnexpectedPeer: other}, complete, ""},
 		"another, and the right one": {Outcome{Counted: true, Complete: true, UnexpectedPeer: other,
 			Connected: came}, complete, ""},
 		"another, and a no":          {strange, no, ""},

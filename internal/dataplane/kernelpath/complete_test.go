@@ -4,8 +4,8 @@ import (
 	"testing"
 )
 
-// A pinhole whose connection has arrived is closed once, and nobody waits for that; its port stays reserved.
-// Of one whose transfer fails then, Close waits until nobody can connect.
+// A pinhole whose connection has arrived is closed once, without a wait; its port stays reserved.
+// Of one whose transfer fails then, Close waits until no peer can connect.
 func TestComplete(t *testing.T) {
 	for _, used := range []bool{true, false} {
 		b := newBench(all)
@@ -36,7 +36,7 @@ func TestComplete(t *testing.T) {
 	}
 }
 
-// Shut returns when nobody can connect any more.
+// Shut returns when no peer can connect any more.
 func TestShut(t *testing.T) {
 	b := newBench(all)
 	h := b.armed(t)

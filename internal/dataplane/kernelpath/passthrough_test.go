@@ -133,7 +133,7 @@ func TestPassthroughKernelFails(t *testing.T) {
 	pass(t, b, clash).Close()
 }
 
-// However many sessions come and go, whoever has a handle has the passthrough in the kernel, once, and when
+// However many sessions come and go, the owner of a handle has the passthrough in the kernel, once, and when
 // all are gone it is not there.
 func TestPassthroughAtOnce(t *testing.T) {
 	b := newBench(all)

@@ -263,7 +263,7 @@ func BenchmarkOpen(b *testing.B) {
 	}
 }
 
-// A pinhole whose transfer is over is removed later, and nobody waits for the kernel.
+// A pinhole whose transfer is over is removed later, without a wait for the kernel.
 func TestUsedIsRemovedLater(t *testing.T) {
 	b := newBench(all)
 	h := b.armed(t)
@@ -373,7 +373,7 @@ func TestUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if use(); b.kernel.wanted == nil || !b.kernel.wanted() {
-		t.Fatal("got it not wanted while nobody has come")
+		t.Fatal("got it not wanted while no peer has come")
 	}
 	connected = true
 	if b.kernel.wanted() {

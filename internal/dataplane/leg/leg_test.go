@@ -39,7 +39,7 @@ func serving(t *testing.T) *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{own.TLS()}}
 }
 
-// dialling returns the TLS of a client that trusts everybody.
+// dialling returns the TLS of a client that trusts any server.
 func dialling() *tls.Config {
 	return &tls.Config{InsecureSkipVerify: true, ClientSessionCache: tls.NewLRUClientSessionCache(1),
 		ServerName: "ftp.test"}

@@ -181,7 +181,7 @@ func TestPassthroughClosedAtOnce(t *testing.T) {
 		}()
 		before := ps.connections.Load()
 		relaytest.Await(t, func() bool { return ps.connections.Load() > before },
-			func() string { return "nobody comes" })
+			func() string { return "no client connects" })
 		p.Close()
 		relaytest.WantRefused(t, at)
 		<-busy

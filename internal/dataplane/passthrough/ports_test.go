@@ -77,7 +77,7 @@ func TestPassthroughDisputed(t *testing.T) {
 		change(&other)
 		_, err := ps.Open(other)
 		port := fmt.Sprintf("port %d", r.First+2)
-		wantError(t, err, port+" leads this client to "+relaytest.Server.String(), port, "of their own")
+		wantError(t, err, port+" is forwarded to "+relaytest.Server.String(), port, "of their own")
 		relaytest.WantRefused(t, netip.AddrPortFrom(relaytest.Gateway, r.First))
 		p.Close()
 		pass(t, ps, other).Close()
@@ -92,7 +92,7 @@ func TestPassthroughRefuses(t *testing.T) {
 		change func(*pinhole.Passthrough)
 		want   string
 	}{
-		{"nobody", func(p *pinhole.Passthrough) { p.From = netip.Addr{} },
+		{"no client", func(p *pinhole.Passthrough) { p.From = netip.Addr{} },
 			"missing the address that connects"},
 		{"everywhere", func(p *pinhole.Passthrough) { p.Listen = netip.IPv4Unspecified() },
 			"missing the gateway's address"},

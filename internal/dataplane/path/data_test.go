@@ -55,7 +55,7 @@ func TestMetered(t *testing.T) {
 	}
 }
 
-// A pinhole lives as long as a transfer waits for its connection, where somebody sees that come.
+// A pinhole lives as long as a transfer waits for its connection, where the kernel reports that it came.
 func TestMeteredUse(t *testing.T) {
 	s := newStage(t)
 	data, listen := s.open(passive())
@@ -94,11 +94,11 @@ func TestMeteredUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if data.Use(); s.tables.kept != nil {
-		t.Error("got it kept; want its usual time, because nobody counts")
+		t.Error("got it kept; want its usual time, because nothing counts")
 	}
 }
 
-// Where nobody counts, the outcome says so.
+// Where nothing counts, the outcome says so.
 func TestNotMetered(t *testing.T) {
 	s := newStage(t)
 	s.counts = false
@@ -189,7 +189,7 @@ func TestEarlyAcceptArmsTheKernel(t *testing.T) {
 		o := s.data.Outcome()
 		if o.Path != forward.DataKernel || !o.FinishReturnsNow || !o.Complete || o.Counted != counts ||
 			o.Over {
-			t.Errorf("counts %t: got %+v; want it counted only where somebody counts", counts, o)
+			t.Errorf("counts %t: got %+v; want it counted only where something counts", counts, o)
 		}
 		if s.data.Close(); s.tables.open(hole) != 0 || len(s.tables.later) != 1 {
 			t.Errorf("got %v in the kernel, %v removed later; want it removed later", s.tables.pinholes,

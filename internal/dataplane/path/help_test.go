@@ -146,7 +146,7 @@ type stage struct {
 	repair  func(context.Context) error // what Config.Repair does
 	forward forward.Resolved
 	flow    *fakeFlow // the last expectation
-	counts  bool      // somebody counts
+	counts  bool      // bytes are counted
 }
 
 var testPorts = forward.PortRange{First: 50000, Last: 50009}

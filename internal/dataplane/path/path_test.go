@@ -54,7 +54,7 @@ func TestOpenByKernel(t *testing.T) {
 		}
 	}
 	if slices.Sort(got); !slices.Equal(got, []uint16{50000, 50002, 50003, 50005}) {
-		t.Errorf("got ports %d; want those that nobody has", got)
+		t.Errorf("got ports %d; want those that are free", got)
 	}
 	_, _, err := s.path().Open(t.Context(), passive(), dataplane.DataTLS{})
 	if f := failureOf(t, err); f.Fault.Code != verdict.CodeNoPortsLeft || f.Fault.Ports != testPorts ||

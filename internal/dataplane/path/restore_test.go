@@ -49,7 +49,7 @@ func TestRepairFails(t *testing.T) {
 	})
 }
 
-// What is not about the table is nobody's reason to repair it.
+// What is not about the table is no reason to repair it.
 func TestRepairNotNeeded(t *testing.T) {
 	s := newStage(t)
 	s.repair = func(context.Context) error {

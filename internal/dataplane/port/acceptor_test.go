@@ -90,7 +90,7 @@ func TestShared(t *testing.T) {
 	}
 }
 
-// What has connected was given away when AcceptPending returns, whoever runs first.
+// What has connected was given away when AcceptPending returns, whichever goroutine runs first.
 func TestAcceptPending(t *testing.T) {
 	a, at := &port.Acceptor{}, gatewayPort(t)
 	r, route := open(t, a, relaytest.Peer, at)
@@ -184,7 +184,7 @@ func (f *flood) connect() {
 	}
 }
 
-// Connections that come faster than they are given away keep nobody from the port's lock.
+// Connections that come faster than they are given away keep no caller from the port's lock.
 func TestAcceptPendingInFlood(t *testing.T) {
 	a, at := &port.Acceptor{}, gatewayPort(t)
 	f := &flood{t: t, at: at}

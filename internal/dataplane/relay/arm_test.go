@@ -20,7 +20,7 @@ import (
 )
 
 // TestReserved has ports in every state that a reservation can meet: it keeps the port for itself
-// against whoever wants it, lets nobody in, and becomes a pinhole when it is armed.
+// against other programs, admits no peer, and becomes a pinhole when it is armed.
 func TestReserved(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -76,8 +76,8 @@ func carryOne(t *testing.T, p *Opener, first Side) {
 	}
 }
 
-// wantTaken checks that nobody gets the port: no pinhole, nobody who listens, on all addresses
-// either, and nobody who only binds.
+// wantTaken checks that the port is taken: for pinholes, for listeners, on all addresses
+// too, and for sockets that are only bound.
 func wantTaken(t *testing.T, p *Opener, at netip.AddrPort) {
 	t.Helper()
 	for range 2 { // what the first one fails at must not help the second one
@@ -250,7 +250,7 @@ func TestJoin(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
 	reserve(t, opener(), hole(l)).AwaitBothEnds(nil) // before Arm
 	dc := open(t, opener(), hole(l))
-	dc.AwaitBothEnds(nil) // nobody
+	dc.AwaitBothEnds(nil) // no end
 	for range 50 {
 		dc := open(t, opener(), hole(l))
 		relaytest.Dial(t, relaytest.Peer, dc.Listen())

@@ -101,7 +101,7 @@ func wantUntouched(t *testing.T, l *net.TCPListener) {
 	own := relaytest.Dial(t, relaytest.UnexpectedPeer, relaytest.LocalAddrPort(l.Addr()))
 	if got, want := relaytest.LocalAddrPort(relaytest.Accept(t,
 		l).RemoteAddr()), relaytest.LocalAddrPort(own.LocalAddr()); got != want {
-		t.Errorf("%s connected; want nobody before %s", got, want)
+		t.Errorf("%s connected; want no peer before %s", got, want)
 	}
 }
 

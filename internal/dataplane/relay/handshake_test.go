@@ -250,7 +250,7 @@ func TestHandshakeBegins(t *testing.T) {
 	dataTLS.TransferStarted = make(chan struct{})
 	dc, client, srv = connectTLS(t, hasty(), passive, 0, dataTLS)
 	client.tcp.Write([]byte("no TLS"))
-	// and nobody waits for the beginning
+	// and no goroutine waits for the beginning
 	wantHandshakeError(t, wait(t, dc).Err, Client, "does not speak TLS")
 	_ = srv
 }

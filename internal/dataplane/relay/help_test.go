@@ -98,8 +98,8 @@ type result struct {
 	Up, Down       int64
 	Connected      time.Time // zero: never
 	BothConnected  bool
-	UnexpectedPeer netip.Addr // the last one; not valid: nobody
-	Err            error      // also that nobody came, or that it was closed before
+	UnexpectedPeer netip.Addr // the last one; not valid: none
+	Err            error      // also that no peer came, or that it was closed before
 }
 
 // resultOf returns the result when the connection is over.

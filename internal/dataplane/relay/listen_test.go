@@ -146,7 +146,7 @@ func TestUnusedRests(t *testing.T) {
 	for range 10 {
 		dc := reserve(t, opener, hole(l))
 		if last = dc.Listen().Port(); seen[last] {
-			t.Fatalf("got port %d after ports that nobody was told of; want the one that does not rest", last)
+			t.Fatalf("got port %d after ports that were not announced; want the one that does not rest", last)
 		}
 		dc.Close()
 	}
@@ -190,8 +190,8 @@ func TestOpenRefuses(t *testing.T) {
 		hole pinhole.Pinhole
 		want string
 	}{
-		{"nobody", pinhole.Pinhole{Listen: at, Target: to}, "missing the address that connects"},
-		{"everybody", pinhole.Pinhole{From: netip.IPv4Unspecified(), Listen: at, Target: to},
+		{"no client", pinhole.Pinhole{Listen: at, Target: to}, "missing the address that connects"},
+		{"any client", pinhole.Pinhole{From: netip.IPv4Unspecified(), Listen: at, Target: to},
 			"missing the address that connects"},
 		{"no gateway", pinhole.Pinhole{From: relaytest.Peer, Target: to},
 			"missing the gateway's address"},

@@ -255,7 +255,7 @@ func wantUnread(t *testing.T, e party) {
 		t.Fatal(err)
 	}
 	if n, err := in.Available(); n == 0 || err != nil {
-		t.Fatalf("got %d bytes, %v; want some that nobody has read", n, err)
+		t.Fatalf("got %d bytes, %v; want some that were not read", n, err)
 	}
 }
 

@@ -118,7 +118,7 @@ func TestDialFrom(t *testing.T) {
 	}
 }
 
-// A port that somebody has is not shared, also where an earlier connection has left it in TIME_WAIT.
+// A port that is taken is not shared, also where an earlier connection has left it in TIME_WAIT.
 func TestListen(t *testing.T) {
 	nowhere := netip.MustParseAddrPort("192.0.2.1:50000") // RFC 5737: no address of this machine
 	if _, err := socket.Listen(nowhere); !errors.Is(err, syscall.EADDRNOTAVAIL) {

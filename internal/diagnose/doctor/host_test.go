@@ -35,7 +35,7 @@ func TestCapabilities(t *testing.T) {
 			"the running ftpgate (pid 77) may not", ""},
 		{"a low port", 0, func(f *Facts, r *forward.Resolved) { f.Rights.BindLow, r.Listen.Port = false, 21 },
 			CodeLowPort, finding.Fault, "listen at port 21: below 1024", "higher port"},
-		{"a low port for everybody", 0, func(f *Facts, r *forward.Resolved) {
+		{"a low port for every user", 0, func(f *Facts, r *forward.Resolved) {
 			f.Rights.BindLow, r.Listen.Port, f.Sysctls[facts.SysctlLowest] = false, 21, "21"
 		}, CodeListen, finding.OK, "", ""},
 	})

@@ -184,7 +184,7 @@ func TestListeners(t *testing.T) {
 	want(t, got, doctor.CodeRights, finding.OK, "the running ftpgate (pid")
 	control.Close()
 	want(t, examine(t, gateway, testForward(forward.TrackingProxy)), doctor.CodeNotServed, finding.Warning,
-		"nobody listens at 192.168.5.2:2121")
+		"no program listens at 192.168.5.2:2121")
 }
 
 // Without permission for some facts, a user gets their names, and all others.

@@ -57,7 +57,7 @@ func TestExaminationTables(t *testing.T) {
 
 	h := fakeHost()
 	h.findModules = func(...string) []system.Module { return []system.Module{{State: system.ModuleMissing}} }
-	wantFindings(t, examined(h, nil, tracked()).Facts.Tables) // nobody asks the kernel
+	wantFindings(t, examined(h, nil, tracked()).Facts.Tables) // the kernel is not asked
 
 	h = fakeHost()
 	h.mayAdminister = func() (bool, error) { return false, nil }

@@ -215,7 +215,7 @@ func TestJudgePassive(t *testing.T) {
 		"no end": {nil, func(v *attempt) { v.pasv.listReply = answer{err: os.ErrDeadlineExceeded} },
 			[]wanted{{CodePasv, finding.Warning,
 				"46 bytes came over PASV, and the server never said that this was all"}}},
-		"425": {nil, func(v *attempt) { v.pasv.listReply, v.pasv.bytes = *replied(425, "nobody"), 0 },
+		"425": {nil, func(v *attempt) { v.pasv.listReply, v.pasv.bytes = *replied(425, "no connection"), 0 },
 			[]wanted{{CodePasv, finding.Warning, "found no data connection"}}},
 	})
 }
@@ -230,14 +230,14 @@ func TestJudgeActive(t *testing.T) {
 		"active refused, not used": {passive,
 			func(v *attempt) { v.port = &transfer{mode: "PORT", at: v.port.at, reply: *replied(504, "no")} },
 			[]wanted{{CodePort, finding.Info, "refuses PORT"}, {CodeEprt, finding.OK, "not used"}}},
-		"active, nobody": {nil, func(v *attempt) {
+		"active, no connection": {nil, func(v *attempt) {
 			v.port = &transfer{mode: "PORT", at: v.port.at, reply: *replied(200, "ok"),
 				listReply: *replied(425, "Can't connect")}
 		},
 			[]wanted{{CodePort, finding.Warning,
 				`did not connect to 192.168.5.2:40000 within 10s: ` +
 					`it answered LIST with 425 "Can't connect"`}}},
-		"active, somebody else": {nil, func(v *attempt) {
+		"active, another host": {nil, func(v *attempt) {
 			v.port.from, v.port.unexpectedPeer = netip.AddrPort{}, netip.MustParseAddrPort("203.0.113.99:20")
 		},
 			[]wanted{{CodePort, finding.Warning,
@@ -333,7 +333,7 @@ func TestJudgeCertificate(t *testing.T) {
 	}{
 		"trusted": {good, nil, false, wanted{CodeCertificate, finding.OK, "good for 90 days"}},
 		"ends soon": {&x509.Certificate{NotAfter: days(7)}, nil, false,
-			wanted{CodeCertificate, finding.Warning, "no name by nobody expires in 7 days"}},
+			wanted{CodeCertificate, finding.Warning, "no name by an authority without a name expires in 7 days"}},
 		"expired": {&x509.Certificate{NotAfter: days(-7)},
 			x509.CertificateInvalidError{Reason: x509.Expired}, false,
 			wanted{CodeCertificate, finding.Fault, "has expired on 2027-01-08"}},

@@ -173,7 +173,7 @@ func TestRefusedConnection(t *testing.T) {
 	expect(t, run(t, f, options()), wanted{CodeConnect, finding.Fault, "refused the connection after"})
 }
 
-// TestSeveralAddresses has an address where nobody listens besides a sound one.
+// TestSeveralAddresses has an address where no program listens besides a sound one.
 func TestSeveralAddresses(t *testing.T) {
 	p := &peer{}
 	f := p.start(t)

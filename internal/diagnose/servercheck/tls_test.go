@@ -121,7 +121,7 @@ func TestTLSReuse(t *testing.T) {
 				{CodeCloseNotify, finding.OK, ""}}, false},
 		"reuse demanded": {&peer{tls: server, data: reuse}, trust,
 			[]wanted{{CodeReuse, finding.OK, "requires"}, {CodeEpsv, finding.OK, ""}}, false},
-		"reuse demanded of tickets that nobody gets": {&peer{tls: server, data: foreign}, trust,
+		"reuse demanded of tickets that no client gets": {&peer{tls: server, data: foreign}, trust,
 			[]wanted{{CodePasv, finding.Fault, "522"}, {CodeEpsv, finding.Fault, "does not resume"},
 				{CodePort, finding.Warning, "522"}, {CodeEprt, finding.Warning, "522"}}, false},
 		"data connection closed": {&peer{tls: server,

@@ -35,7 +35,7 @@ func TestDoctorUser(t *testing.T) {
 	if strings.Contains(d.text, peers.AccountPassword) {
 		t.Errorf("got %s; want no password in it", d.text)
 	}
-	for _, user := range []string{peers.Account, "nobody-of-that-name"} {
+	for _, user := range []string{peers.Account, "no-such-user"} {
 		d := runDoctor(t, l.Gateway(), "-c", file, "--user", user, "--password-file",
 			passwordFile(t, harness.Password, 0o600))
 		d.wantNothingWorse(1, "warning", "server_login")

@@ -68,7 +68,7 @@ var activeFailures = []failureCase{
 				at); err == nil {
 				harness.WantBroken(s.Testbed.T, "the server's other address", c)
 			}
-			listWithoutData(p, "425 nobody listens")
+			listWithoutData(p, "425 connection refused")
 		},
 		code: "server_from_elsewhere", remedy: `or set server_mode = "passive"`,
 		text: "203.0.113.66 connected to 203.0.113.1:#, which is reserved for 203.0.113.21: the server's " +
@@ -199,7 +199,7 @@ func (s *env) clientPortUnreachable(p harness.Session) {
 	dialInBackground(s.Testbed.T, s.Server(), at)
 	s.AwaitSession("what keeps the data",
 		func(one harness.SessionInfo) bool { return one.Verdict.Code == "waiting" })
-	listWithoutData(p, "425 nobody has taken it")
+	listWithoutData(p, "425 not taken")
 }
 
 // refusing sends a command from the client that does not reach the server.

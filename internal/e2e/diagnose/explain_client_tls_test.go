@@ -67,7 +67,7 @@ func connectInClear(s harness.ClientTLSTestbed) harness.Session { return s.Conne
 // loginWithoutPROT logs in over TLS. Data stays in clear.
 func loginWithoutPROT(s harness.ClientTLSTestbed) harness.Session {
 	p := s.ConnectTLS(s.Trusted)
-	p.Exchange("USER somebody", "331 and the password")
+	p.Exchange("USER alice", "331 and the password")
 	p.Exchange("PASS "+harness.Password, "230 welcome")
 	return p
 }
@@ -88,8 +88,8 @@ var clientTLSFailures = []tlsFailureCase{
 	{
 		failureCase: failureCase{name: "a login in clear", code: "tls_required",
 			text: "the client sent USER in clear, and this forward requires TLS", remedy: explicitRemedy,
-			timeline: []string{"command USER somebody", "answer 530 log in over TLS only"}},
-		atClient: refusedCommands(connectInClear, "USER somebody"),
+			timeline: []string{"command USER alice", "answer 530 log in over TLS only"}},
+		atClient: refusedCommands(connectInClear, "USER alice"),
 	},
 	{
 		failureCase: failureCase{name: "a password in clear", code: "tls_required",
@@ -168,7 +168,7 @@ var clientTLSFailures = []tlsFailureCase{
 			p := s.ConnectGreeted()
 			p.Client.Send("AUTH TLS")
 			p.Client.Expect("234")
-			p.Client.Send("USER somebody")
+			p.Client.Send("USER alice")
 			p.Server.ExpectClose()
 		},
 	},

@@ -165,7 +165,7 @@ var serverFailures = []failureCase{
 		remedy: "run ftpgate doctor", timeline: []string{"command PASV", "reply 227", "answer 425"},
 	},
 	{
-		name: "an answer that nobody asked for", path: anyPath, provoke: func(s *env) {
+		name: "an answer that was not asked for", path: anyPath, provoke: func(s *env) {
 			p := s.Login()
 			p.Server.Send("226 all done")
 			s.AwaitLog("kind=unasked_reply", 1)
@@ -178,19 +178,19 @@ var serverFailures = []failureCase{
 	{
 		name: "a wrong password", path: anyPath, provoke: func(s *env) {
 			p := s.connectGreeted()
-			p.Exchange("USER somebody", "331 and the password")
+			p.Exchange("USER alice", "331 and the password")
 			p.Exchange("PASS "+harness.Password, "530 Login incorrect.")
 		},
 		code: "login_failed", text: "the server rejected the login: 530 Login incorrect.",
 		remedy:   "check the user name and the password",
-		timeline: []string{"command USER somebody", "command PASS (not shown)", "reply 530 Login incorrect."},
+		timeline: []string{"command USER alice", "command PASS (not shown)", "reply 530 Login incorrect."},
 	},
 	{
 		name: "a wrong password, and then the right one", path: anyPath, provoke: func(s *env) {
 			p := s.connectGreeted()
-			p.Exchange("USER somebody", "331 and the password")
+			p.Exchange("USER alice", "331 and the password")
 			p.Exchange("PASS not-"+harness.Password, "530 Login incorrect.")
-			p.Exchange("USER somebody", "331 and the password")
+			p.Exchange("USER alice", "331 and the password")
 			p.Exchange("PASS "+harness.Password, "230 welcome")
 		},
 		code: "fine", text: "nothing went wrong since the login: no transfer yet; before, the server " +
@@ -201,7 +201,7 @@ var serverFailures = []failureCase{
 		name: "wrong passwords", path: anyPath, forward: "max_login_failures = 2\n", provoke: func(s *env) {
 			p := s.connectGreeted()
 			for range 2 {
-				p.Client.Send("USER somebody")
+				p.Client.Send("USER alice")
 				p.Server.Expect("USER")
 				p.Server.Send("331 and the password")
 				p.Client.Expect("331")
@@ -244,7 +244,7 @@ var clientFailures = []failureCase{
 		remedy: "raise max_sessions", absent: "connected",
 	},
 	{
-		name: "nobody logs in", path: anyPath, forward: "login_time = \"1s\"\n",
+		name: "no login", path: anyPath, forward: "login_time = \"1s\"\n",
 		provoke: func(s *env) { s.connectGreeted().Client.Expect("421") },
 		code:    "login_time", text: "the client did not log in in time: no login within 1s",
 		remedy: "raise login_time", timeline: []string{"reply 220", "session ended after #"},

@@ -9,7 +9,7 @@ import (
 	"ftpgate/internal/e2e/harness"
 )
 
-// With tracking by the kernel, explain names what connection tracking knows: nobody reads the dialogue.
+// With tracking by the kernel, explain names what connection tracking knows: no process reads the dialogue.
 func TestExplainKernelTracked(t *testing.T) {
 	t.Parallel()
 	for _, m := range trackedFailures {
@@ -66,7 +66,7 @@ var trackedFailures = []failureCase{
 		name: "the server's passive port is closed", provoke: func(s *env) {
 			p, at := s.passiveByHelper(50999)
 			harness.WantRefused(s.Testbed.T, s.Client(), at.String())
-			p.Exchange("LIST", "425 nobody has come")
+			p.Exchange("LIST", "425 no connection")
 		},
 		code:   "server_data_unreachable",
 		text:   "the server does not accept data connections at 203.0.113.21:50999: connection refused",
@@ -75,9 +75,9 @@ var trackedFailures = []failureCase{
 			"fault the server does not accept"},
 	},
 	{
-		name: "nobody comes for data", provoke: func(s *env) {
+		name: "no client comes for data", provoke: func(s *env) {
 			p, _ := s.passiveByHelper(50999)
-			p.Exchange("LIST", "425 nobody has come")
+			p.Exchange("LIST", "425 no connection")
 		},
 		code: "fine", text: "the kernel saw nothing go wrong: no transfer yet (it does not see what " +
 			"the server replies)", timeline: []string{"session connected"},

@@ -42,7 +42,7 @@ var passiveFailures = []failureCase{
 		},
 		code: "fine", text: "nothing went wrong: 1 transfer, 0 bytes up, # down",
 		timeline: []string{"session connected to 203.0.113.21:21 after #", "reply 220 ready",
-			"command USER somebody", "reply 331", "command PASS (not shown)", "command PASV",
+			"command USER alice", "reply 331", "command PASS (not shown)", "command PASV",
 			"reply 227 Entering Passive Mode (203,0,113,21,", passivePinhole,
 			"answer 227 Entering Passive Mode (192,168,5,2,", "reply 150", "command QUIT",
 			"session ended after #"}, anywhere: []string{clientConnected,
@@ -125,13 +125,13 @@ var passiveFailures = []failureCase{
 		timeline: []string{passivePinhole}, absent: "data the",
 	},
 	{
-		name: "nobody comes so far", provoke: func(s *env) { s.Login().Passive(netip.Addr{}) },
+		name: "no peer so far", provoke: func(s *env) { s.Login().Passive(netip.Addr{}) },
 		code: "waiting", text: "so far the client never connected to 192.168.5.2:# within # s",
 		remedy:   "drops ports",
 		timeline: []string{passivePinhole, "answer 227"}, absent: "fault",
 	},
 	{
-		name: "nobody was to come", provoke: func(s *env) {
+		name: "no peer was expected", provoke: func(s *env) {
 			p := s.Login()
 			p.Passive(netip.Addr{})
 			p.Exchange("ABOR", "226 nothing to abort")
@@ -162,7 +162,7 @@ var passiveFailures = []failureCase{
 			p := s.Login()
 			_, at := p.Passive(netip.Addr{})
 			s.WantNoData(netip.MustParseAddr("192.168.5.66"), at)
-			listWithoutData(p, "425 nobody has come")
+			listWithoutData(p, "425 no connection")
 		},
 		code: "client_from_elsewhere", remedy: "use one address for all connections of a client",
 		text: "192.168.5.66 connected to 192.168.5.2:#, which is reserved for 192.168.5.1: the client's " +
@@ -198,7 +198,7 @@ var passiveFailures = []failureCase{
 				p.Client.Expect("227")))
 			s.AwaitSession("what keeps the data",
 				func(one harness.SessionInfo) bool { return one.Verdict.Code == "waiting" })
-			listWithoutData(p, "425 nobody has come")
+			listWithoutData(p, "425 no connection")
 		},
 		code: "server_data_unreachable", text: "the server does not accept data connections at " +
 			"203.0.113.21:50999: connection refused (its reply named 10.0.0.5; the gateway connects to no " +
@@ -271,5 +271,5 @@ func (s *env) serverPortUnreachable(p harness.Session, to string) {
 	dialInBackground(s.Testbed.T, s.Client(), harness.ParseHostPort(s.Testbed.T, p.Client.Expect("227")))
 	s.AwaitSession("what keeps the data",
 		func(one harness.SessionInfo) bool { return one.Verdict.Code == "waiting" })
-	listWithoutData(p, "425 nobody has come")
+	listWithoutData(p, "425 no connection")
 }

@@ -85,7 +85,7 @@ var serverTLSFailures = []tlsFailureCase{
 		},
 	},
 	{
-		failureCase: failureCase{name: "a certificate of nobody", code: "server_tls",
+		failureCase: failureCase{name: "a certificate of an unknown authority", code: "server_tls",
 			text: noServerTLS +
 				"the server's certificate is not trusted: signed by an unknown authority (*)",
 			remedy: "tls.ca"},

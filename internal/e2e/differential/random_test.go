@@ -22,7 +22,7 @@ var (
 	save  = flag.String("save", "", "a directory for the scripts of random pairs that differ")
 )
 
-// TestRandom runs pairs that nobody has thought of.
+// TestRandom runs pairs that were not thought of.
 func TestRandom(t *testing.T) {
 	first := *seed
 	if first == 0 {
@@ -130,7 +130,7 @@ func (h *hunt) check(t *testing.T, p script.Pair) {
 	}
 }
 
-// shrink shortens a pair that differs, for as long as somebody would wait for it. A pair that hangs takes the
+// shrink shortens a pair that differs, for as long as a reader would wait for it. A pair that hangs takes the
 // bound each time, so that one is short.
 func (h *hunt) shrink(t *testing.T, p script.Pair, kind string) script.Pair {
 	t.Helper()

@@ -59,7 +59,7 @@ func TestInjectedReply(t *testing.T) {
 	s.WantService()
 }
 
-// A server that refuses AUTH, or whose AUTH somebody has stripped, gets nothing in clear.
+// A server that refuses AUTH, or whose AUTH an attacker has stripped, gets nothing in clear.
 func TestStrippedAUTH(t *testing.T) {
 	t.Parallel()
 	for _, answer := range []string{"500 what", "502 no", "504 no", "431 not now", "234"} {
@@ -67,7 +67,7 @@ func TestStrippedAUTH(t *testing.T) {
 			t.Parallel()
 			s := harness.NewServerTLSTestbed(t, harness.ValidServer)
 			p := s.ConnectUntilAUTH()
-			p.Client.Send("USER somebody\r\nPASS %s", harness.Password) // without waiting for replies
+			p.Client.Send("USER alice\r\nPASS %s", harness.Password) // without waiting for replies
 			p.Server.Send("%s", answer)
 			if answer == "234" { // text instead of a handshake
 				p.Server.Send("220 in clear")
@@ -111,7 +111,7 @@ func TestBadServer(t *testing.T) {
 				s.ServerConfig.MinVersion, s.ServerConfig.MaxVersion = tls.VersionTLS10, tt.max
 			}
 			p := s.ConnectUntilAUTH()
-			p.Client.Send("USER somebody\r\nPASS %s", harness.Password)
+			p.Client.Send("USER alice\r\nPASS %s", harness.Password)
 			p.Server.Send("234 go on")
 			_ = harness.WantHandshakeRefused(t, tls.Server(p.Server.Conn, s.ServerConfig))
 			wantSessionRefused(p, tt.logged)

@@ -17,7 +17,7 @@ func TestRequired(t *testing.T) {
 	t.Parallel()
 	s := harness.NewClientTLSTestbed(t)
 	p := s.ConnectGreeted()
-	for _, command := range []string{"USER somebody", "PASS " + harness.Password} {
+	for _, command := range []string{"USER alice", "PASS " + harness.Password} {
 		p.Client.Send("%s", command)
 		p.Client.Expect("530 ")
 	}
@@ -26,7 +26,7 @@ func TestRequired(t *testing.T) {
 	p.Client.Send("AUTH TLS-C")
 	p.Client.Expect("234")
 	p.Client.Handshake(tls.Client(p.Client.Conn, s.Trusted))
-	p.Exchange("USER somebody", "331 and the password") // the first command that the server gets
+	p.Exchange("USER alice", "331 and the password") // the first command that the server gets
 	p.Exchange("PASS "+harness.Password, "230 welcome")
 	for _, command := range []string{"PASV", "EPSV", "PORT 192,168,5,1,200,200"} {
 		p.Client.Send("%s", command)
@@ -113,7 +113,7 @@ func TestREIN(t *testing.T) {
 		t.Errorf("after the answer to REIN got %q; want close_notify", rest)
 	}
 	p.Client = harness.NewControlConn(t, "the client", bare)
-	p.Client.Send("USER somebody")
+	p.Client.Send("USER alice")
 	p.Client.Expect("530 ")
 	p.Client.Send("AUTH TLS")
 	p.Client.Expect("234")

@@ -117,7 +117,7 @@ func TestPassthroughPorts(t *testing.T) {
 // as a line that ends with CRLF.
 func endHandshake(p harness.Session) {
 	p.T.Helper()
-	record := func(typ byte) string { // what is in it nobody reads; the line's end is its last two bytes
+	record := func(typ byte) string { // what is in it is not read; the line's end is its last two bytes
 		return string([]byte{typ, 3, 3, 0, 40}) + strings.Repeat("x", 38)
 	}
 	p.Exchange(record(22), record(22))
@@ -139,7 +139,7 @@ func TestPassthroughRefusedByServer(t *testing.T) {
 			p.Client.Expect("220")
 			p.Exchange("AUTH TLS", "502 never heard of it")
 			s.wantReachable(false, lab.ClientAddr4, "after a no")
-			p.Exchange("USER somebody", "331 and the password")
+			p.Exchange("USER alice", "331 and the password")
 			p.Exchange("PASS "+harness.Password, "230 welcome")
 			p.Retrieve(netip.Addr{}).Complete()
 			p.Quit()

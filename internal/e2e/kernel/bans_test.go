@@ -61,7 +61,7 @@ func (b *bansBed) login(i int, from netip.Addr) harness.Session {
 		Server: harness.NewControlConn(b.t, "the server", harness.Accept(b.t, s.Listener))}
 	p.Server.Send("220 ready")
 	p.Client.Expect("220")
-	p.Exchange("USER somebody", "331 and the password")
+	p.Exchange("USER alice", "331 and the password")
 	p.Exchange("PASS "+harness.Password, "230 welcome")
 	return p
 }

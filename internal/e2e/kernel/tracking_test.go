@@ -74,7 +74,7 @@ func wantOnlyForwarding(t *testing.T, before, after string) {
 	}
 }
 
-// A forward serves its interface and its clients. Everybody else reaches the gateway itself.
+// A forward serves its interface and its clients. All others reach the gateway itself.
 func TestForwardOnlyFor(t *testing.T) {
 	t.Parallel()
 	l := peers.NewDemoLab(t, ":21")
@@ -99,7 +99,7 @@ func TestForwardNone(t *testing.T) {
 	p := harness.Start(t, l.Gateway(), "forward", "--tracking", "none", "--server-ports", "50000-50100",
 		harness.Gateway4, "203.0.113.21").AwaitReady()
 	peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4))
-	// Nobody rewrites the address. This client repairs it; one that used it would fail.
+	// The address is not rewritten. This client repairs it; one that used it would fail.
 	harness.WantContains(t, replyToPASV(t, l.Client(), harness.Gateway4), "(203,0,113,21,")
 	p.Interrupt()
 
@@ -123,7 +123,7 @@ func TestForwardNone(t *testing.T) {
 	harness.Start(t, l.Gateway(), "forward", "--tracking", "none", "--server-ports", "all", "--client",
 		"192.168.5.0/24", harness.Gateway4, "203.0.113.21").AwaitReady()
 	peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4))
-	harness.WantRefused(t, l.Client(), "192.168.5.2:22") // the server's port 22, where nobody listens
+	harness.WantRefused(t, l.Client(), "192.168.5.2:22") // the server's port 22, where no program listens
 }
 
 func TestForwardsSideBySide(t *testing.T) {

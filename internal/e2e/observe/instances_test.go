@@ -181,7 +181,7 @@ func (s *instancesBed) wantSilent() {
 	harness.WantContains(s.T, stdout, s.annasForward)
 }
 
-// wantStaleGone: the socket of a killed forward is nobody's; its user's next command removes it, and root's
+// wantStaleGone: the socket of a killed forward is left behind; its user's next command removes it, and root's
 // does not.
 func (s *instancesBed) wantStaleGone() {
 	t := s.T
@@ -194,7 +194,7 @@ func (s *instancesBed) wantStaleGone() {
 		return left
 	}
 	if got := s.output("status"); strings.Contains(got, "2122") || len(sockets()) != 1 {
-		t.Errorf("after a kill got\n%s\nand the sockets %q; want one, and nobody shown", got, sockets())
+		t.Errorf("after a kill got\n%s\nand the sockets %q; want one, and none shown", got, sockets())
 	}
 	stdout, stderr, status := harness.RunCommand(t, s.Gateway(), as(t, anna, s.runtime, "status"))
 	wantOneLine(t, "anna's status", stdout, stderr, status, "ftpgate is not running here: "+

@@ -123,7 +123,7 @@ func TestRunningTransfer(t *testing.T) {
 				}
 				wantWithoutEnd(t, path, b.ServerData, first.Transfer.Bytes, piece)
 				if first.State != "transfer" || first.Mode != string(m) || first.Path != path ||
-					first.User != "somebody" ||
+					first.User != "alice" ||
 					first.Forward != "files" || first.Tracking != "proxy" ||
 					first.TLS != (harness.TLSInfo{}) || first.Server != harness.Server4 ||
 					first.Client != p.Client.LocalAddr().String() || first.Gateway != harness.Gateway4 {

@@ -191,8 +191,8 @@ func TestWrongRequests(t *testing.T) {
 		{"GET", "/v2/status", 404, "there is no such path"},
 		{"GET", "/", 404, "there is no such path"},
 		{"GET", "/v1/status/", 404, "there is no such path"},
-		{"GET", "/v1/sessions/nobody-1", 404, "there is no session nobody-1"},
-		{"DELETE", "/v1/sessions/nobody-1", 404, "there is no session nobody-1"},
+		{"GET", "/v1/sessions/none-1", 404, "there is no session none-1"},
+		{"DELETE", "/v1/sessions/none-1", 404, "there is no session none-1"},
 		{"GET", "/v1/sessions?state=asleep", 400, "no state \"asleep\""},
 		{"GET", "/v1/sessions?colour=red", 400, "colour"},
 	} {

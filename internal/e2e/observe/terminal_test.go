@@ -103,7 +103,7 @@ func TestWatch(t *testing.T) {
 	p := st.Login()
 	for _, watch := range []*harness.Program{screen, pipe} {
 		watch.AwaitLog("  1 session", 1)
-		watch.AwaitLog("somebody", 1)
+		watch.AwaitLog("alice", 1)
 	}
 	asJSON.AwaitLog(`"state":"idle"`, 1)
 	b := p.Retrieve(netip.Addr{})
@@ -124,6 +124,6 @@ func TestWatch(t *testing.T) {
 	}
 	s.Kill()
 	if got := pipe.Wait(); got != 1 {
-		t.Errorf("watching nobody: got exit status %d; want 1", got)
+		t.Errorf("watching no session: got exit status %d; want 1", got)
 	}
 }

@@ -154,8 +154,8 @@ func TestLogsIncomplete(t *testing.T) {
 			s.Interrupt()
 			for i, line := range strings.Split(strings.TrimSuffix(harness.ReadFile(t, s.Xferlog), "\n"),
 				"\n") {
-				want := []string{" 100003 file a _ o r somebody ftp 0 * c",
-					" 50000 file a _ o r somebody ftp 0 * i", " 60000 file a _ o r somebody ftp 0 * i"}
+				want := []string{" 100003 file a _ o r alice ftp 0 * c",
+					" 50000 file a _ o r alice ftp 0 * i", " 60000 file a _ o r alice ftp 0 * i"}
 				if i >= len(want) || !strings.HasSuffix(line, want[i]) {
 					t.Errorf("line %d of the xferlog: got %q; want %q", i+1, line, want[min(i, 2)])
 				}

@@ -50,7 +50,7 @@ func (a attack) try(s *harness.Testbed, path string) {
 }
 
 var attacks = []attack{
-	{"a 227 that nobody asked for", func(p harness.Session) {
+	{"a 227 that was not asked for", func(p harness.Session) {
 		logged := p.Program.LogCount("kind=unasked_reply")
 		p.Server.Send("227 Entering Passive Mode (203,0,113,21,200,200)")
 		p.Program.AwaitLog("kind=unasked_reply", logged+1) // otherwise it could be the reply to what follows

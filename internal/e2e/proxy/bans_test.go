@@ -18,7 +18,7 @@ func TestBanByRelay(t *testing.T) {
 	harness.AddAddress(t, st.Client(), lab.ClientLink, attacker+"/24")
 	b := banBed{st, s}
 	running := b.connect(attacker)
-	running.Exchange("USER somebody", "331 and the password")
+	running.Exchange("USER alice", "331 and the password")
 	running.Exchange("PASS "+harness.Password, "230 welcome")
 	transfer := running.Retrieve(netip.Addr{})
 	other := b.connect("192.168.5.1")
@@ -29,7 +29,7 @@ func TestBanByRelay(t *testing.T) {
 	harness.WantBroken(t, "the client", transfer.ClientData)
 	harness.WantContains(t, s.Output("explain", b.sessionOf(attacker)), "192.168.5.66 is banned")
 	b.wantBanned(attacker)
-	other.Exchange("USER somebody", "331 and the password")
+	other.Exchange("USER alice", "331 and the password")
 	other.Close()
 	if rules := harness.Ruleset(t, s.Host); strings.Contains(rules, "banned4") {
 		t.Errorf("got a table for the relay alone:\n%s", rules)

@@ -101,7 +101,7 @@ func TestPassivePortShared(t *testing.T) {
 				Server: harness.NewControlConn(t, "the server", harness.Accept(t, s.Listener))}
 			other.Server.Send("220 ready")
 			other.Client.Expect("220")
-			other.Exchange("USER somebody", "331 and the password")
+			other.Exchange("USER alice", "331 and the password")
 			other.Exchange("PASS "+harness.Password, "230 welcome")
 			b := other.Retrieve(netip.Addr{})
 			if a.Address != b.Address {

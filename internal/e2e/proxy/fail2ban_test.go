@@ -104,7 +104,7 @@ func (b banBed) failLogin(from, user string) {
 	p.Close()
 }
 
-// CrowdSec reads the same log, and reports the client that guesses passwords, and nobody else.
+// CrowdSec reads the same log, and reports the client that guesses passwords, and no other.
 func TestCrowdsec(t *testing.T) {
 	t.Parallel()
 	const attacker = "192.168.5.66"

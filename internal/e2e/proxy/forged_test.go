@@ -94,7 +94,7 @@ func sweep(t *testing.T, h *lab.Host, from, to netip.Addr) (end func() int) {
 	return end
 }
 
-// Transfers continue while somebody sends first packets with the peer's address to all passive ports: the
+// Transfers continue while an attacker sends first packets with the peer's address to all passive ports: the
 // peer resets what they begin, or does not answer.
 func TestForgedFirstPackets(t *testing.T) {
 	t.Parallel()

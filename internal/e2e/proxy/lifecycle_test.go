@@ -94,7 +94,7 @@ func discardClosed(s *harness.Testbed) {
 			return
 		}
 		if n, err := io.Copy(io.Discard, c); n != 0 || err != nil {
-			s.T.Errorf("got %d bytes and %v of a connection that nobody asked for", n, err)
+			s.T.Errorf("got %d bytes and %v of a connection that was not asked for", n, err)
 		}
 	}
 }

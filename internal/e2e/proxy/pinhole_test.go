@@ -139,7 +139,7 @@ func TestPinholeGone(t *testing.T) {
 	s.WantService()
 }
 
-// A used pinhole is soon removed, and then nobody gets through. Its port can be used again.
+// A used pinhole is soon removed, and then no connection gets through. Its port can be used again.
 func TestPinholeOfTransferThatIsOver(t *testing.T) {
 	t.Parallel()
 	for path, flags := range harness.DataPaths {

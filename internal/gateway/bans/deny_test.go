@@ -29,7 +29,7 @@ func TestDeny(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t, "")
-		write("# nobody\n")
+		write("# none\n")
 		deny := ban.Deny{Prefixes: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")},
 			Files: []string{file}}
 		read, findings := Read(deny)

@@ -93,7 +93,7 @@ func TestUnwritable(t *testing.T) {
 	})
 }
 
-// A disk that hangs holds up nobody for longer than some seconds: not bans, not a reload, not the stop.
+// A disk that hangs delays nothing for longer than some seconds: not bans, not a reload, not the stop.
 func TestDiskHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t, "bans.json")

@@ -128,7 +128,7 @@ func TestRepair(t *testing.T) {
 	})
 }
 
-// Whoever misses the table at the same time shares a comparison.
+// Callers that miss the table at the same time share a comparison.
 func TestRepairOnce(t *testing.T) {
 	run(t, func(t *testing.T, b *bench) {
 		b.busy = time.Millisecond

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Where this process may not use nftables, the table is compared when somebody asks, until Close.
+// Where this process may not use nftables, the table is compared on request, until Close.
 func TestStartWithoutNotifications(t *testing.T) {
 	asked := 0
 	r := New(Config{Table: "ftpgate", Log: slog.New(slog.DiscardHandler),

@@ -23,7 +23,7 @@ table inet logging {
 	}
 }`
 
-// wantBusy checks that nobody else can listen to a group.
+// wantBusy checks that no other socket can listen to a group.
 func wantBusy(t *testing.T, h *lab.Host, group uint16) {
 	t.Helper()
 	if err := h.Do(func() error {

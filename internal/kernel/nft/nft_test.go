@@ -90,7 +90,7 @@ func TestApplySmallChange(t *testing.T) {
 	}
 }
 
-// If somebody empties a set by hand, so that the change does not fit, Apply installs the whole table.
+// If an administrator empties a set by hand, so that the change does not fit, Apply installs the whole table.
 func TestApplyRepairs(t *testing.T) {
 	labtest.Need(t, "nft")
 	h := labtest.Host(t)

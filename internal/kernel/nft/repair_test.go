@@ -84,7 +84,7 @@ func TestRepair(t *testing.T) {
 	}
 }
 
-// The table that keeps connections translated survives what removes all others, belongs to nobody else, and
+// The table that keeps connections translated survives what removes all others, belongs to no other program, and
 // ends with the connection.
 func TestKeepNAT(t *testing.T) {
 	labtest.Need(t, "nft")

@@ -94,7 +94,7 @@ func idlePinholes(t *testing.T, table ruleset.Table) (p *PinholeSet) {
 	return p
 }
 
-// onlyIPv4 removes the maps and rules of IPv6 from a table, as somebody might by hand.
+// onlyIPv4 removes the maps and rules of IPv6 from a table, as an administrator might by hand.
 func onlyIPv4(table ruleset.Table) ruleset.Table {
 	table.Sets = slices.DeleteFunc(table.Sets, func(s ruleset.Set) bool {
 		return s.Version == ruleset.IPv6

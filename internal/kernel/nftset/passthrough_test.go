@@ -83,7 +83,7 @@ func pass(t *testing.T, do func(pinhole.Passthrough) error, passthrough pinhole.
 
 const usualPassthrough = "192.168.5.1 > 192.168.5.2 > 203.0.113.1 > 203.0.113.21"
 
-// A passthrough range lets its client through any number of times, to its ports only, and nobody else. The
+// A passthrough range lets its client through any number of times, to its ports only, and no other client. The
 // server sees the right address.
 func TestPassthrough(t *testing.T) {
 	l, _ := passthroughLab(t)
@@ -259,7 +259,7 @@ func TestPassthroughOutlivesReload(t *testing.T) {
 	}
 }
 
-// An element that somebody deleted by hand is no error to remove, and comes back with the next renewal.
+// An element that was deleted by hand is no error to remove, and comes back with the next renewal.
 func TestPassthroughTakenOut(t *testing.T) {
 	labtest.Need(t, "nft")
 	h := labtest.Host(t)

@@ -10,7 +10,7 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// forged is where packets come from that somebody sends with the peer's address.
+// forged is where an attacker's packets with the peer's address come from.
 var forged = at("192.168.5.1:4000")
 
 // handleFrom gives the watcher segments between another end, in the place of the one that dials, and the far

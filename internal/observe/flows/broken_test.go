@@ -9,7 +9,7 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// A reset in the middle of a transfer names the end that has sent it, whoever has connected.
+// A reset in the middle of a transfer names the end that has sent it, whichever has connected.
 func TestReset(t *testing.T) {
 	byDialler := testSegment{false, "RA", dialFirst, farSeq(3000), 0}
 	byFar := testSegment{true, "RA", farSeq(3000), dialFirst, 0}

@@ -66,10 +66,10 @@ func TestCarried(t *testing.T) {
 		"an empty file":           {change: func(f *netflow.Flow) { f.Received.Bytes = 0 }, want: 0},
 		"its transfer goes on":    {going: true, want: 1},
 		"something is sent again": {moves: true, want: 1},
-		"nobody has closed it": {change: func(f *netflow.Flow) { f.State = netflow.TCPEstablished },
+		"no end has closed it": {change: func(f *netflow.Flow) { f.State = netflow.TCPEstablished },
 			want: 1},
 		"its receiver has closed": {change: func(f *netflow.Flow) { f.Closed = false }, want: 1},
-		"nobody counts": {change: func(f *netflow.Flow) {
+		"not counted": {change: func(f *netflow.Flow) {
 			f.Sent, f.Received = netflow.Counter{},
 				f.Sent
 		}, want: 1},

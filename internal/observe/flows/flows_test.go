@@ -138,7 +138,7 @@ func TestOutcome(t *testing.T) {
 func TestExpectation(t *testing.T) {
 	w, table, _ := newTestWatcher()
 	if f := pinholeFlow(1); w.Wants(f.Original, f.Master) {
-		t.Error("got a flow wanted that nobody expects; want it unwanted")
+		t.Error("got a flow wanted that is not expected; want it unwanted")
 	}
 	x := w.Expect(testPinhole)
 	now := time.Now()
@@ -216,7 +216,7 @@ func TestUnexpectedPeer(t *testing.T) {
 	f.Reply = netflow.Tuple{From: f.Original.To, To: f.Original.From}
 	newFlow(t, w, table, f, time.Now())
 	if o := x.Outcome(); o.UnexpectedPeer != netip.MustParseAddr("192.168.5.77") || !o.Connected.IsZero() {
-		t.Errorf("got %+v; want an unexpected peer, and nobody else", o)
+		t.Errorf("got %+v; want an unexpected peer, and no other", o)
 	}
 	newFlow(t, w, table, pinholeFlow(2), time.Now())
 	if o := x.Outcome(); o.Connected.IsZero() {

@@ -69,7 +69,7 @@ func TestOnePeer(t *testing.T) {
 			2 * time.Second},
 		"who asks":              {slog.LevelWarn, slog.String("by", "192.0.2.1:40000"), 200, 2 * time.Second},
 		"where they come":       {slog.LevelError, slog.String("listen", "0.0.0.0:21"), 200, 2 * time.Second},
-		"a command by somebody": {slog.LevelInfo, slog.String("by", "user 0, process 7"), 9999, 0},
+		"a command by a user": {slog.LevelInfo, slog.String("by", "user 0, process 7"), 9999, 0},
 		"no peer":               {slog.LevelWarn, slog.String("file", "x"), 9999, 0},
 		"asked for":             {slog.LevelDebug, client("192.0.2.1:40000"), 9999, 0},
 	} {
@@ -117,7 +117,7 @@ func TestFailedLogins(t *testing.T) {
 	}
 }
 
-// Whoever has one address of IPv6 has its /64, and every port; a user has every process.
+// A client with one address of IPv6 has its /64, and every port; a user has every process.
 func TestSamePeer(t *testing.T) {
 	for name, tt := range map[string]struct{ key, a, b, c string }{
 		"ports":    {"client", "192.0.2.1:1", "192.0.2.1:2", "192.0.2.2:1"},

@@ -125,7 +125,7 @@ func TestTrackingChanges(t *testing.T) {
 	m.Follow([]forward.Forward{{Name: "a", Tracking: forward.TrackingNone}})
 	checkSamples(t, m, "ftpgate_sessions_total", `ftpgate_sessions_total{forward="a",tracking="proxy"} 1`)
 	checkSamples(t, m, "ftpgate_sessions_max")
-	checkSamples(t, m, "ftpgate_transfers_total") // which nobody sees
+	checkSamples(t, m, "ftpgate_transfers_total") // which no scrape sees
 }
 
 // TestManyReloads checks that removed forwards free their memory.

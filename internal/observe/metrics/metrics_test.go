@@ -160,7 +160,7 @@ func TestTransfers(t *testing.T) {
 		{Direction: sessions.Download, Path: "kernel", Bytes: 1 << 40, Complete: true},
 		{Direction: sessions.Download, Path: "kernel", Bytes: 5, Complete: false},
 		{Direction: sessions.Upload, Path: "relay", Bytes: 7, Complete: true},
-		{Direction: sessions.Upload, Path: "relay", Bytes: -7, Complete: true}, // nobody's count
+		{Direction: sessions.Upload, Path: "relay", Bytes: -7, Complete: true}, // no possible count
 		{Direction: sessions.Download, Path: "", Complete: false},
 		{Direction: "sideways", Path: "carrier pigeon", Bytes: 9, Complete: true},
 	} {

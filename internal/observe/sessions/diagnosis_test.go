@@ -36,18 +36,18 @@ func failings() []failing {
 	came := pinhole.Outcome{Connected: time.Now(), Over: true}
 	return []failing{
 		{"nothing", func(*Record) {}, verdict.CodeFine, "nothing went wrong: no transfer yet"},
-		{"nobody came", failed(nil, pinhole.Outcome{}, "425 no"), verdict.CodeClientNeverConnected,
+		{"no peer came", failed(nil, pinhole.Outcome{}, "425 no"), verdict.CodeClientNeverConnected,
 			"the client never connected to 192.168.5.2:51234 within 30 s"},
-		{"nobody came so far", func(r *Record) { hole(r, &meter{}); late(r) }, verdict.CodeWaiting,
+		{"no peer came so far", func(r *Record) { hole(r, &meter{}); late(r) }, verdict.CodeWaiting,
 			"so far the client never connected to 192.168.5.2:51234 within 30 s"},
-		{"nobody came, and no transfer was asked for", func(r *Record) {
+		{"no peer came, and no transfer was asked for", func(r *Record) {
 			hole(r, &meter{})
 			late(r)
 			r.Closed()
 		}, verdict.CodeClientNeverConnected, "the client never connected"},
 		{"closed at once", func(r *Record) { hole(r, &meter{}); r.Closed() }, verdict.CodeFine,
 			"nothing went wrong"},
-		{"somebody else came", failed(nil,
+		{"another peer came", failed(nil,
 			pinhole.Outcome{UnexpectedPeer: netip.MustParseAddr("192.168.5.77")}, "425 no"),
 			verdict.CodeClientFromElsewhere,
 			"192.168.5.77 connected to 192.168.5.2:51234, which is reserved for 192.168.5.1: the client's"},
@@ -63,7 +63,7 @@ func failings() []failing {
 			"203.0.113.77 connected to 192.168.5.2:51234, which is reserved for 203.0.113.21: the server's"},
 		{"the server says no", failed(nil, came, "550 no such file"), verdict.CodeServerRefusedTransfer,
 			"the server did not carry out RETR: 550 no such file"},
-		{"the server says no at once, and nobody came", func(r *Record) {
+		{"the server says no at once, and no peer came", func(r *Record) {
 			hole(r, &meter{})
 			r.TransferStarted(time.Now(), "RETR", "a")
 			r.TransferFinished(false, "550 no such file", nil)
@@ -82,7 +82,7 @@ func failings() []failing {
 		{"the server does not take the data connection", failed(nil, came, "425 no"),
 			verdict.CodeServerRefusedTransfer,
 			"the server could not use the data connection for RETR: 425 no"},
-		{"nobody listens", failed(nil, pinhole.Outcome{Connected: time.Now(),
+		{"no program listens", failed(nil, pinhole.Outcome{Connected: time.Now(),
 			Failure: &pinhole.Failure{Fault: verdict.Fault{Code: verdict.CodeServerDataUnreachable, At: at,
 				Err: "connect: connection refused"}}}, "425 no"),
 			verdict.CodeServerDataUnreachable, "at 192.168.5.2:51234: connection refused"},

@@ -45,7 +45,7 @@ func TestFailedAndRefused(t *testing.T) {
 	hole(r, &meter{pinhole.Outcome{Over: true}})
 	late(r)
 	r.Closed()
-	hole(r, &meter{pinhole.Outcome{Over: true}}) // closed at once: nobody was to come
+	hole(r, &meter{pinhole.Outcome{Over: true}}) // closed at once: no peer was expected
 	r.Closed()
 	r.Refuse(verdict.Fault{Code: verdict.CodeLowPort})
 	r.Fault(verdict.Fault{Code: verdict.CodeKilled, Fatal: true})
@@ -102,7 +102,7 @@ func TestSettled(t *testing.T) {
 	}
 }
 
-// What nobody counts is neither missing nor unused.
+// What is not counted is neither missing nor unused.
 func TestUncounted(t *testing.T) {
 	l := New(time.Now())
 	l.Unused = func(string, string) { t.Error("reported as unused") }

@@ -102,7 +102,7 @@ func TestTransfer(t *testing.T) {
 	}
 }
 
-// A transfer whose bytes nobody counts any more is finished all the same.
+// A transfer whose bytes are not counted any more is finished all the same.
 func TestTransferNeverCounted(t *testing.T) {
 	l := New(time.Now())
 	n := 0
@@ -153,7 +153,7 @@ func TestTimeline(t *testing.T) {
 	}
 }
 
-// What has ended is kept, so many and no more; a flood that is turned away pushes nobody out.
+// What has ended is kept, so many and no more; a flood of rejected clients pushes no other session out.
 func TestEnded(t *testing.T) {
 	l := New(time.Now())
 	first := logIn(l)

@@ -245,7 +245,7 @@ func TestNoRoom(t *testing.T) {
 		}
 		err := cmd.Start()
 		if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) {
-			t.Skipf("this host gives nobody a user namespace: %v", err)
+			t.Skipf("this host gives no process a user namespace: %v", err)
 		}
 		if err == nil {
 			err = cmd.Wait()

@@ -17,7 +17,7 @@ import (
 	"ftpgate/internal/ops/admin"
 )
 
-// source is an ftpgate of a version. Nobody asks it anything else.
+// source is an ftpgate of a version. It is asked nothing else.
 type source struct {
 	admin.Source
 	version string
@@ -48,7 +48,7 @@ func serve(t *testing.T, socket, version string) {
 	})
 }
 
-// listen makes a socket that nobody accepts from.
+// listen makes a socket that accepts no connection.
 func listen(t *testing.T, socket string) *net.UnixListener {
 	t.Helper()
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
@@ -241,7 +241,7 @@ func TestNewSocketRemovesDead(t *testing.T) {
 	}
 }
 
-// TestForeignSocket: root asks other users' ftpgates, and takes nobody else's word for theirs.
+// TestForeignSocket: root asks other users' ftpgates, and does not ask another user's socket about them.
 func TestForeignSocket(t *testing.T) {
 	if os.Geteuid() != 0 {
 		return // it takes root to have other users' sockets

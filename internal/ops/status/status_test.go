@@ -278,6 +278,6 @@ func TestExplainNamesFilter(t *testing.T) {
 		t.Errorf("without a filter that is known got remedy %q; want the general one", e.Verdict.Remedy)
 	}
 	if _, known := s.Explain("3"); known {
-		t.Error("got a session that nobody has begun")
+		t.Error("got a session that was never begun")
 	}
 }

@@ -128,7 +128,7 @@ func TestAbstractSocket(t *testing.T) {
 func TestWithoutManager(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	t.Setenv("WATCHDOG_USEC", "")
-	never := func() bool { t.Error("asked whether it is alive, and nobody wants to know"); return true }
+	never := func() bool { t.Error("asked whether it is alive, and no watchdog wants to know"); return true }
 	for what, do := range map[string]func() error{
 		"Ready": Ready, "Reloading": Reloading,
 		"Stopping": func() error { return Stopping(time.Second) },
@@ -138,7 +138,7 @@ func TestWithoutManager(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "nobody"))
+	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "none"))
 	if err := Ready(); !errors.Is(err, unix.ENOENT) ||
 		!strings.HasPrefix(err.Error(), "systemd: notify the service manager: ") {
 		t.Errorf("a manager that is gone: got %v", err)

@@ -14,7 +14,7 @@ import (
 
 // TestRelayInterrupted interrupts the demo within a session, and checks that it ends all that it started.
 func TestRelayInterrupted(t *testing.T) {
-	why := errors.New("somebody pressed a key")
+	why := errors.New("a key was pressed")
 	ctx, cancel := context.WithCancelCause(testContext(t))
 	defer cancel(nil)
 	out, in := io.Pipe()

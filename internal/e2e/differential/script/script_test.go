@@ -90,7 +90,7 @@ func TestParseFaults(t *testing.T) {
 		"C dial port 21":           `dial does not take "port 21"`,
 		"C listen there":           `listen does not take "there"`,
 		"C signal":                 `signal does not take ""`,
-		"C wait for":               `nobody signals "for"`,
+		"C wait for":               `neither side signals "for"`,
 		"C pause long":             `invalid duration`,
 		`C send \q`:                `what is \q`,
 		`C send a\`:                `a backslash at the end`,

@@ -23,7 +23,7 @@ func TestSegments(t *testing.T) {
 		{PartialLine, []string{"227-Entering Pas", "sive Mode\r\n227 (203,0,113,21,195,80)\r\n"}},
 		{Foreign, []string{"227 Entering Passive Mode (198,51,100,7,195,80)\r\n"}},
 		{Unspecified, []string{"227 Entering Passive Mode (0,0,0,0,195,80)\r\n"}},
-		{"somebody", []string{"227 Entering Passive Mode (203,0,113,21,195,80)\r\n"}},
+		{"another host", []string{"227 Entering Passive Mode (203,0,113,21,195,80)\r\n"}},
 	} {
 		if got := tt.quirk.Segments(own); !slices.Equal(got, tt.want) {
 			t.Errorf("%s: got %q; want %q", tt.quirk, got, tt.want)

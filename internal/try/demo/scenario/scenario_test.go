@@ -240,7 +240,7 @@ func TestRunWithoutGateway(t *testing.T) {
 
 // TestRunInterrupted checks that a scenario interrupted in its first act does not start the next.
 func TestRunInterrupted(t *testing.T) {
-	why := errors.New("somebody pressed a key")
+	why := errors.New("a key was pressed")
 	ctx, cancel := context.WithCancelCause(testContext(t))
 	defer cancel(nil)
 	bed := newFakeTestbed(t)
