@@ -79,8 +79,8 @@ func (r *instance) logStopping() {
 		"until", until.Format(time.TimeOnly))
 }
 
-// logSettled logs why a session failed, if that was unknown at its end, or if no other code logs its end.
-func (d *Daemon) logSettled(s sessions.Session) {
+// logFinalized logs why a session failed, if that was unknown at its end, or if no other code logs its end.
+func (d *Daemon) logFinalized(s sessions.Session) {
 	if !s.Failed() {
 		return
 	}

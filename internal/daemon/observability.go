@@ -60,7 +60,7 @@ func (r *instance) sessionHooks() sessions.Hooks {
 	return sessions.Hooks{
 		Began: m.SessionBegan, Dialled: m.Dialled,
 		Opened: m.PinholeOpened, Used: m.PinholeUsed, Unused: m.PinholeUnused,
-		DataFailed: m.DataFailed, Settled: r.logSettled,
+		DataFailed: m.DataFailed, Finalized: r.logFinalized,
 		Finished: func(t sessions.Transfer) {
 			m.Finished(t)
 			if r.transferLog != nil {

@@ -60,7 +60,7 @@ func (c *Client) listen(ctx context.Context, m Mode) (*Data, error) {
 	return NewActive(l, c.Peer().Addr()), nil
 }
 
-// connect completes the data connection: the server's in active mode, and TLS if that was agreed.
+// connect completes the data connection: the server's in active mode, and TLS if that was negotiated.
 func (c *Client) connect(ctx context.Context, d *Data) error {
 	if d.listener != nil {
 		from, err := d.Accept(func(from netip.AddrPort) error {

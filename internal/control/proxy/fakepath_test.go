@@ -67,7 +67,7 @@ type fakeData struct {
 	used     chan struct{} // closed when a transfer waits for it
 	severed  chan struct{}
 	held     chan struct{} // closed when Finish waits
-	kernel   bool          // the kernel carries it: it is settled at any time
+	kernel   bool          // the kernel carries it: Finish never waits
 	finishes int           // calls of Finish, where the kernel carries it
 	missing  bool          // no peer has connected, and that is known
 	result   error

@@ -94,7 +94,7 @@ func TestSessionHoldsNoUpload(t *testing.T) {
 
 // A path that has nothing to wait for hears all the same that a transfer is complete, either way, and so that
 // its connection has arrived; of an aborted one it does not.
-func TestSessionFinishesWhatIsSettled(t *testing.T) {
+func TestSessionFinishesWithoutWaiting(t *testing.T) {
 	b := newStage(t).connect().login()
 	for _, verb := range []string{"RETR", "STOR", "ABOR"} {
 		data := b.pasv()

@@ -74,18 +74,18 @@ func (s *Session) closeSession(finished chan<- struct{}) {
 	s.awaitDetached()
 	s.transferStarted.stop()
 	s.env.Ended(s)
-	ended, settled := s.record.Ended(goodbye)
-	s.logEnd(ended, settled, goodbye)
+	ended, final := s.record.Ended(goodbye)
+	s.logEnd(ended, final, goodbye)
 }
 
-// logEnd logs how the session ended, its last line for the client, and why it failed if that is settled.
+// logEnd logs how the session ended, its last line for the client, and why it failed if that is final.
 // Refusals have their own log lines.
-func (s *Session) logEnd(ended sessions.Session, settled bool, goodbye string) {
+func (s *Session) logEnd(ended sessions.Session, final bool, goodbye string) {
 	level, v := slog.LevelInfo, ended.Verdict
-	if settled && ended.Failed() {
+	if final && ended.Failed() {
 		level = slog.LevelWarn
 	}
-	if !settled || v.Code == verdict.CodeFine {
+	if !final || v.Code == verdict.CodeFine {
 		v = verdict.Verdict{}
 	}
 	s.log(level, "session ends", slog.Duration("after", time.Since(s.began).Round(time.Millisecond)),

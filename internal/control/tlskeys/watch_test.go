@@ -101,7 +101,7 @@ func TestRefreshBroken(t *testing.T) {
 	} {
 		step.change()
 		k.Refresh(at.pass(30 * time.Second))
-		log.wantLog(t) // it may yet settle
+		log.wantLog(t) // more may follow
 		k.Refresh(at.pass(30 * time.Second))
 		log.wantLog(t, append(step.want, "stays in use")...)
 		for range 3 {

@@ -225,7 +225,7 @@ func validText(line []byte) string {
 
 // Opened records a pinhole.
 func (t *Transcript) Opened(at time.Time, data dataplane.Data, hole pinhole.Pinhole) {
-	t.agreed(at, data, hole.TLS, sessions.Data{
+	t.negotiated(at, data, hole.TLS, sessions.Data{
 		From: hole.From, Listen: hole.Listen, Target: hole.Target, SourceIP: hole.SourceIP,
 		Active: hole.Active, Named: t.otherHost(hole),
 	})
@@ -247,13 +247,13 @@ func (t *Transcript) otherHost(hole pinhole.Pinhole) netip.Addr {
 
 // Bridged records a data connection for which the gateway connects to both ends.
 func (t *Transcript) Bridged(at time.Time, data dataplane.Data, b pinhole.Bridge) {
-	t.agreed(at, data, b.TLS, sessions.Data{
+	t.negotiated(at, data, b.TLS, sessions.Data{
 		From: b.Client.Target.Addr(), Target: b.Server.Target, SourceIP: b.Server.SourceIP,
 	})
 }
 
-// agreed records a data connection, with TLS on these legs.
-func (t *Transcript) agreed(at time.Time, data dataplane.Data, on pinhole.TLSLegs, d sessions.Data) {
+// negotiated records a data connection, with TLS on these legs.
+func (t *Transcript) negotiated(at time.Time, data dataplane.Data, on pinhole.TLSLegs, d sessions.Data) {
 	if t.record == nil {
 		return
 	}

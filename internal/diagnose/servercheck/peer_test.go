@@ -222,7 +222,7 @@ func (c *client) listen(verb string) string {
 	return "227 " + string(ftp.Append227(nil, netip.AddrPortFrom(own, at.Port())))
 }
 
-// connect brings up the data connection that was agreed upon.
+// connect brings up the data connection that was negotiated.
 func (c *client) connect() (net.Conn, error) {
 	if c.passive != nil {
 		c.passive.(*net.TCPListener).SetDeadline(time.Now().Add(generous))

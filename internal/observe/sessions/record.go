@@ -307,9 +307,9 @@ func (r *Record) killed() bool {
 }
 
 // Ended records the end of the session; lastLine is the last line that the gateway sent the client, if any.
-// It returns the session at its end. settled reports whether that is final; else, and for a session that the
-// kernel tracks, Hooks.Settled gets the final session.
-func (r *Record) Ended(lastLine string) (ended Session, settled bool) {
+// It returns the session at its end. final reports whether that does not change any more; else, and for a session that the
+// kernel tracks, Hooks.Finalized gets the final session.
+func (r *Record) Ended(lastLine string) (ended Session, final bool) {
 	if r == nil {
 		return Session{}, true
 	}
@@ -331,14 +331,14 @@ func (r *Record) Ended(lastLine string) (ended Session, settled bool) {
 	}
 	r.note(KindSession, 0, text)
 	served := r.server.IsValid()
-	ended, settled = r.session(now), r.settled()
+	ended, final = r.session(now), r.isFinal()
 	r.mu.Unlock()
-	r.log.moveToEnded(r, served, !settled || r.start.Tracking == forward.TrackingKernel)
-	return ended, settled
+	r.log.moveToEnded(r, served, !final || r.start.Tracking == forward.TrackingKernel)
+	return ended, final
 }
 
-// settled reports whether the verdict of an ended session is final.
-func (r *Record) settled() bool {
+// isFinal reports whether the verdict of an ended session is final.
+func (r *Record) isFinal() bool {
 	return len(r.finalizing) == 0 || r.killed() || r.fatal != nil && !r.fatal.ExplainsNothing()
 }
 

@@ -59,11 +59,11 @@ func TestFailedAndRefused(t *testing.T) {
 }
 
 // A session whose verdict is not known at its end is reported once, when it is.
-func TestSettled(t *testing.T) {
+func TestFinalized(t *testing.T) {
 	for name, tt := range map[string]struct {
 		tracking forward.Tracking
 		over     bool // what became of the data connection is known at the end
-		settled  bool
+		final    bool
 		reports  int
 	}{
 		"known at the end":           {forward.TrackingProxy, true, true, 0},
@@ -73,7 +73,7 @@ func TestSettled(t *testing.T) {
 	} {
 		l := New(time.Now())
 		var reported []Session
-		l.Settled = func(s Session) { reported = append(reported, s) }
+		l.Finalized = func(s Session) { reported = append(reported, s) }
 		o := start()
 		o.Tracking = tt.tracking
 		r := l.Begin(o)
@@ -82,9 +82,9 @@ func TestSettled(t *testing.T) {
 		m := &meter{pinhole.Outcome{Over: tt.over}}
 		hole(r, m)
 		late(r)
-		ended, settled := r.Ended("")
-		if settled != tt.settled || settled && ended.Verdict.Code != verdict.CodeClientNeverConnected {
-			t.Errorf("%s: ended with %+v, settled %v; want %v", name, ended.Verdict, settled, tt.settled)
+		ended, final := r.Ended("")
+		if final != tt.final || final && ended.Verdict.Code != verdict.CodeClientNeverConnected {
+			t.Errorf("%s: ended with %+v, final %v; want %v", name, ended.Verdict, final, tt.final)
 		}
 		if l.Finalize(time.Now()); !tt.over && len(reported) != 0 {
 			t.Errorf("%s: reported before it is known: %+v", name, reported)

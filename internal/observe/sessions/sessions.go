@@ -41,7 +41,7 @@ type Log struct {
 	ended        ring
 	rejected     ring
 	finalizing   []*finalizing
-	unsettled    []*Record // ended sessions for Hooks.Settled
+	notFinalized []*Record // ended sessions for Hooks.Finalized
 	movesChecked time.Time // when Finalize last checked which transfers move
 }
 
@@ -57,8 +57,8 @@ type Hooks struct {
 	Finished func(Transfer)
 	// a data connection failed before a transfer used it
 	DataFailed func(forward, path string)
-	// an ended session whose verdict was not known at its end is settled, or one that the kernel tracks
-	Settled func(Session)
+	// an ended session is final: one whose verdict was not known at its end, or that the kernel tracks
+	Finalized func(Session)
 }
 
 // New returns a session log for a run of the program that began at the given time. Sessions of two runs have
@@ -107,15 +107,15 @@ func (l *Log) Begin(o Start) *Record {
 	return r
 }
 
-// moveToEnded moves a session from the running to the ended ones. report: Hooks.Settled is to get it.
+// moveToEnded moves a session from the running to the ended ones. report: Hooks.Finalized is to get it.
 func (l *Log) moveToEnded(r *Record, served, report bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.running[r.number] != r {
 		return
 	}
-	if report && l.Settled != nil {
-		l.unsettled = append(l.unsettled, r)
+	if report && l.Finalized != nil {
+		l.notFinalized = append(l.notFinalized, r)
 	}
 	delete(l.running, r.number)
 	keep := &l.rejected
@@ -271,26 +271,26 @@ func (l *Log) Finalize(now time.Time) {
 	l.mu.Lock()
 	l.finalizing = append(waiting, l.finalizing...)
 	l.mu.Unlock()
-	l.reportSettled(now)
+	l.reportFinalized(now)
 	l.checkTransfers(now)
 }
 
-// reportSettled calls Hooks.Settled for the sessions that are settled by now.
-func (l *Log) reportSettled(now time.Time) {
-	var settled []Session
+// reportFinalized calls Hooks.Finalized for the sessions that are final by now.
+func (l *Log) reportFinalized(now time.Time) {
+	var final []Session
 	l.mu.Lock()
-	l.unsettled = slices.DeleteFunc(l.unsettled, func(r *Record) bool {
+	l.notFinalized = slices.DeleteFunc(l.notFinalized, func(r *Record) bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if !r.settled() {
+		if !r.isFinal() {
 			return false
 		}
-		settled = append(settled, r.session(now))
+		final = append(final, r.session(now))
 		return true
 	})
 	l.mu.Unlock()
-	for _, s := range settled {
-		l.Settled(s)
+	for _, s := range final {
+		l.Finalized(s)
 	}
 }
 
