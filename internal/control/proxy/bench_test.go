@@ -52,9 +52,9 @@ func newBenched(b *testing.B) *benched {
 // instantPath reports every transfer as delivered at once.
 type instantPath struct{ fakePath }
 
-func (p *instantPath) Open(_ context.Context, hole pinhole.Pinhole, _ dataplane.DataTLS) (dataplane.Data,
+func (p *instantPath) Open(_ context.Context, pinhole pinhole.Pinhole, _ dataplane.DataTLS) (dataplane.Data,
 	netip.AddrPort, error) {
-	return instantData{&fakeData{hole: hole}}, netip.AddrPortFrom(hole.Listen.Addr(), 50000), nil
+	return instantData{&fakeData{pinhole: pinhole}}, netip.AddrPortFrom(pinhole.Listen.Addr(), 50000), nil
 }
 
 type instantData struct{ *fakeData }

@@ -70,7 +70,7 @@ func TestTerminated(t *testing.T) {
 		b.client.say("%s\r\n", command)
 		b.client.hear(map[string]string{"PBSZ 0": "200 PBSZ=0", "PROT P": "200 PROT P"}[command])
 	}
-	if data := b.pasv(); data.dataTLS.Client == nil || data.dataTLS.Server != nil || !data.hole.TLS.Client {
+	if data := b.pasv(); data.dataTLS.Client == nil || data.dataTLS.Server != nil || !data.pinhole.TLS.Client {
 		t.Errorf("got dataTLS %+v; want TLS with the client only", data.dataTLS)
 	}
 	if !strings.Contains(b.logs.String(), `msg="control connection encrypted" forward=test`) {
@@ -111,7 +111,7 @@ func TestTerminatedInClear(t *testing.T) {
 	b := newStage(t, encrypting(k, optional)).connect()
 	b.auth(k)
 	b.login()
-	if data := b.pasv(); data.dataTLS.Client != nil || data.hole.TLS.Any() {
+	if data := b.pasv(); data.dataTLS.Client != nil || data.pinhole.TLS.Any() {
 		t.Errorf("got dataTLS %+v; want data in clear", data.dataTLS)
 	}
 }

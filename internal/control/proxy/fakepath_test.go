@@ -58,7 +58,7 @@ func (p *fakePath) waitOr(method string, cancel <-chan struct{}) {
 type fakeData struct {
 	path     *fakePath
 	dataTLS  dataplane.DataTLS
-	hole     pinhole.Pinhole
+	pinhole  pinhole.Pinhole
 	bridge   pinhole.Bridge
 	armed    chan struct{}
 	done     chan struct{}
@@ -77,12 +77,12 @@ type fakeData struct {
 	once      sync.Once
 }
 
-func (p *fakePath) Open(_ context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS) (dataplane.Data,
+func (p *fakePath) Open(_ context.Context, pinhole pinhole.Pinhole, dataTLS dataplane.DataTLS) (dataplane.Data,
 	netip.AddrPort, error) {
 	p.wait("Open")
-	hole.Listen = netip.AddrPortFrom(hole.Listen.Addr(), 50_000)
-	data, err := p.add(&fakeData{hole: hole, dataTLS: dataTLS})
-	return data, hole.Listen, err
+	pinhole.Listen = netip.AddrPortFrom(pinhole.Listen.Addr(), 50_000)
+	data, err := p.add(&fakeData{pinhole: pinhole, dataTLS: dataTLS})
+	return data, pinhole.Listen, err
 }
 
 func (p *fakePath) Bridge(_ context.Context, bridge pinhole.Bridge,

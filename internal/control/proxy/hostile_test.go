@@ -68,7 +68,7 @@ func TestAttackSpoofed227(t *testing.T) {
 		b.server.hear("PASV")
 		b.server.say("227 Entering Passive Mode (%s,195,80)\r\n", address)
 		b.client.hear("227 Entering Passive Mode (127,0,0,1,195,80)")
-		if to := b.path.last().hole.Target; to != netip.MustParseAddrPort("127.0.0.1:50000") {
+		if to := b.path.last().pinhole.Target; to != netip.MustParseAddrPort("127.0.0.1:50000") {
 			t.Errorf("%s: the pinhole leads to %s", address, to)
 		}
 	}

@@ -133,8 +133,8 @@ func TestSessionActive(t *testing.T) {
 	if !data.isArmed() || data.isClosed() {
 		t.Error("not armed when the client is told so")
 	}
-	if want := netip.MustParseAddrPort("127.0.0.1:40000"); data.hole.Target != want {
-		t.Errorf("leads to %s; want %s", data.hole.Target, want)
+	if want := netip.MustParseAddrPort("127.0.0.1:40000"); data.pinhole.Target != want {
+		t.Errorf("leads to %s; want %s", data.pinhole.Target, want)
 	}
 
 	b.path.set(nil, errors.New("the kernel refuses"))

@@ -79,11 +79,11 @@ func (s *Session) openNext(step dialogue.Step) (_ dialogue.Step, err error) {
 
 // open asks the data path for a pinhole.
 func (s *Session) open(step dialogue.Step) (dialogue.Step, error) {
-	hole, dataTLS := *step.Pinhole, s.legTLS(step.Pinhole.TLS)
+	p, dataTLS := *step.Pinhole, s.legTLS(step.Pinhole.TLS)
 	var data dataplane.Data
 	var at netip.AddrPort
 	var err error
-	if !s.callPath(func() { data, at, err = s.env.Path.Open(s.aborted, hole, dataTLS) }) {
+	if !s.callPath(func() { data, at, err = s.env.Path.Open(s.aborted, p, dataTLS) }) {
 		if err == nil {
 			s.discard(data)
 		}
@@ -93,13 +93,13 @@ func (s *Session) open(step dialogue.Step) (dialogue.Step, error) {
 		return step, err
 	}
 	data.BeforeClientEnds(s.passCommands)
-	hole.Listen, s.dataConn = at, data
+	p.Listen, s.dataConn = at, data
 	if step = s.dialogue.Opened(at); step.Action == dialogue.Arm {
 		if err := s.arm(); err != nil {
 			return step, err
 		}
 	}
-	s.transcript.Opened(s.lineAt, data, hole)
+	s.transcript.Opened(s.lineAt, data, p)
 	return step, nil
 }
 

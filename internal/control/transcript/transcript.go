@@ -224,22 +224,22 @@ func validText(line []byte) string {
 }
 
 // Opened records a pinhole.
-func (t *Transcript) Opened(at time.Time, data dataplane.Data, hole pinhole.Pinhole) {
-	t.negotiated(at, data, hole.TLS, sessions.Data{
-		From: hole.From, Listen: hole.Listen, Target: hole.Target, SourceIP: hole.SourceIP,
-		Active: hole.Active, Named: t.otherHost(hole),
+func (t *Transcript) Opened(at time.Time, data dataplane.Data, p pinhole.Pinhole) {
+	t.negotiated(at, data, p.TLS, sessions.Data{
+		From: p.From, Listen: p.Listen, Target: p.Target, SourceIP: p.SourceIP,
+		Active: p.Active, Named: t.otherHost(p),
 	})
 }
 
 // otherHost returns the host that the server's 227 names if it differs from the target of a passive pinhole;
 // else an invalid address.
-func (t *Transcript) otherHost(hole pinhole.Pinhole) netip.Addr {
+func (t *Transcript) otherHost(p pinhole.Pinhole) netip.Addr {
 	text, is227 := strings.CutPrefix(t.reply, "227")
-	if !is227 || hole.Active {
+	if !is227 || p.Active {
 		return netip.Addr{}
 	}
 	named, err := ftp.Parse227([]byte(text))
-	if err != nil || named.Addr() == hole.Target.Addr() {
+	if err != nil || named.Addr() == p.Target.Addr() {
 		return netip.Addr{}
 	}
 	return named.Addr()

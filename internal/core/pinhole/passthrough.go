@@ -37,9 +37,9 @@ func (p Passthrough) Unmap() Passthrough {
 // Validate returns an error for a passthrough that is not exact, as for a pinhole, or that includes ports of
 // services.
 func (p Passthrough) Validate() error {
-	hole := Pinhole{From: p.From, Listen: netip.AddrPortFrom(p.Listen, 0),
+	pinhole := Pinhole{From: p.From, Listen: netip.AddrPortFrom(p.Listen, 0),
 		Target: netip.AddrPortFrom(p.Target, p.Ports.Last), SourceIP: p.SourceIP}
-	if err := hole.Validate(); err != nil {
+	if err := pinhole.Validate(); err != nil {
 		return err
 	}
 	switch {

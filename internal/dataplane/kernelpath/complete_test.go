@@ -22,8 +22,8 @@ func TestComplete(t *testing.T) {
 		h.Use()
 		h.Complete()
 		h.Complete()
-		hole := b.kernel.later[0]
-		if len(b.kernel.later) != 1 || hole.Listen != h.Listen() || b.kernel.wanted() || !b.Used(hole) {
+		p := b.kernel.later[0]
+		if len(b.kernel.later) != 1 || p.Listen != h.Listen() || b.kernel.wanted() || !b.Used(p) {
 			t.Errorf("got %v removed later; want the pinhole, once, and not wanted", b.kernel.later)
 		}
 		if used {

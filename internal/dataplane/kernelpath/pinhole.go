@@ -32,7 +32,7 @@ type Kernel interface {
 	// pinhole.Lifetime.
 	Add(pinhole.Pinhole) error
 	// Keep keeps a pinhole open while wanted returns true. It does not wait, and wanted must not.
-	Keep(hole pinhole.Pinhole, wanted func() bool)
+	Keep(p pinhole.Pinhole, wanted func() bool)
 	// Remove closes the pinhole; a missing one is no error.
 	Remove(pinhole.Pinhole) error
 	// RemoveLater removes a used pinhole soon, and does not wait for it.
@@ -66,9 +66,9 @@ func New(kernel Kernel, ports *port.Allocator, free func(netip.AddrPort) bool, l
 
 // Used reports whether a pinhole's peer is known to have connected, or is not expected any more. It does not
 // wait.
-func (p *Opener) Used(hole pinhole.Pinhole) bool {
+func (p *Opener) Used(pinhole pinhole.Pinhole) bool {
 	p.mu.Lock()
-	h := p.armed[hole]
+	h := p.armed[pinhole]
 	p.mu.Unlock()
 	return h == nil || h.isShut() || h.Used() || h.connected()
 }
@@ -84,19 +84,19 @@ func (p *Opener) note(h *DataPort, armed bool) {
 	}
 }
 
-// Open reserves a port of the range for a pinhole: hole.Listen has the address and no port yet. Arm programs
+// Open reserves a port of the range for a pinhole: pinhole.Listen has the address and no port yet. Arm programs
 // the kernel. The caller calls Count before that if it can tell whether the peer has connected. The error
 // wraps port.ErrNone if all ports are taken. The caller closes the pinhole.
-func (p *Opener) Open(ports forward.PortRange, hole pinhole.Pinhole) (*DataPort, error) {
-	listen, err := p.ports.Allocate(hole.From, hole.Listen.Addr(), ports, func(at netip.AddrPort) (bool,
+func (p *Opener) Open(ports forward.PortRange, pinhole pinhole.Pinhole) (*DataPort, error) {
+	listen, err := p.ports.Allocate(pinhole.From, pinhole.Listen.Addr(), ports, func(at netip.AddrPort) (bool,
 		error) {
 		return p.free(at), nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("kernel path: open for %s at %s: %w", hole.From, hole.Listen.Addr(), err)
+		return nil, fmt.Errorf("kernel path: open for %s at %s: %w", pinhole.From, pinhole.Listen.Addr(), err)
 	}
-	hole.Listen = listen
-	return &DataPort{opener: p, pinhole: hole, connected: func() bool { return false }}, nil
+	pinhole.Listen = listen
+	return &DataPort{opener: p, pinhole: pinhole, connected: func() bool { return false }}, nil
 }
 
 // DataPort is the gateway's port for one pinhole of a session. It goes from reserved to armed to closed, or

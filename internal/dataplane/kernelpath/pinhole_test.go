@@ -133,35 +133,35 @@ func TestOpenSharesPorts(t *testing.T) {
 	b := newBench(all)
 	elsewhere := holeFrom("192.168.5.1")
 	elsewhere.Listen = netip.MustParseAddrPort("192.168.5.3:0")
-	for _, hole := range []pinhole.Pinhole{holeFrom("192.168.5.1"), holeFrom("192.168.5.9"), elsewhere} {
+	for _, p := range []pinhole.Pinhole{holeFrom("192.168.5.1"), holeFrom("192.168.5.9"), elsewhere} {
 		var got []uint16
 		var last *kernelpath.DataPort
 		for range 10 {
-			h, err := b.Open(ports, hole)
+			h, err := b.Open(ports, p)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if h.Listen().Addr() != hole.Listen.Addr() {
-				t.Errorf("got a port at %s; want it at %s", h.Listen(), hole.Listen.Addr())
+			if h.Listen().Addr() != p.Listen.Addr() {
+				t.Errorf("got a port at %s; want it at %s", h.Listen(), p.Listen.Addr())
 			}
 			got, last = append(got, h.Listen().Port()), h
 		}
 		if slices.Sort(got); len(slices.Compact(got)) != 10 || got[0] != 50000 || got[9] != 50009 {
 			t.Errorf("got ports %d; want each of %s once", got, ports)
 		}
-		_, err := b.Open(ports, hole)
+		_, err := b.Open(ports, p)
 		want := "no passive port is free in 50000-50009"
 		if !errors.Is(err, port.ErrNone) || !strings.HasSuffix(err.Error(), want) {
 			t.Errorf("got error %v; want %q", err, want)
 		}
 		last.Close()
 		last.Close()
-		again, err := b.Open(ports, hole)
+		again, err := b.Open(ports, p)
 		if err != nil || again.Listen() != last.Listen() {
 			t.Fatalf("got %v, error %v; want the port that was closed", again, err)
 		}
 		last.Close() // is not the owner any more
-		if _, err := b.Open(ports, hole); !errors.Is(err, port.ErrNone) {
+		if _, err := b.Open(ports, p); !errors.Is(err, port.ErrNone) {
 			t.Errorf("got error %v; want %v", err, port.ErrNone)
 		}
 	}
@@ -238,9 +238,9 @@ func TestOpenAtOnce(t *testing.T) {
 					return
 				}
 				b.kernel.mu.Lock()
-				hole := holeFrom("192.168.5.1")
-				hole.Listen = h.Listen()
-				if n := b.kernel.open[hole]; n != 1 {
+				p := holeFrom("192.168.5.1")
+				p.Listen = h.Listen()
+				if n := b.kernel.open[p]; n != 1 {
 					t.Errorf("%s is open %d times", h.Listen(), n)
 				}
 				b.kernel.mu.Unlock()

@@ -14,15 +14,15 @@ import (
 // that the connection is routed), and the gateway speaks TLS with neither end. The error says why a forward
 // that wants DataKernel cannot have it.
 func choosePinhole(
-	want forward.DataPath, hole pinhole.Pinhole, usable bool, local func(netip.Addr) bool,
+	want forward.DataPath, p pinhole.Pinhole, usable bool, local func(netip.Addr) bool,
 ) (forward.DataPath, error) {
-	why := kernelObstacle(usable, hole.OneFamily(), local, hole.From, hole.Target.Addr())
-	if hole.TLS.Any() {
+	why := kernelObstacle(usable, p.OneFamily(), local, p.From, p.Target.Addr())
+	if p.TLS.Any() {
 		why = "ftpgate itself encrypts it"
 	}
 	path, err := choose(want, why)
 	if err != nil {
-		return 0, fmt.Errorf("data path: the kernel cannot carry %s: %w", hole, err)
+		return 0, fmt.Errorf("data path: the kernel cannot carry %s: %w", p, err)
 	}
 	return path, nil
 }

@@ -11,25 +11,25 @@ import (
 
 // The kernel carries what it can; a forward that wants the kernel hears why it cannot.
 func TestChoosePinhole(t *testing.T) {
-	hole := func(from, at, to, as string) pinhole.Pinhole {
+	p := func(from, at, to, as string) pinhole.Pinhole {
 		return pinhole.Pinhole{From: netip.MustParseAddr(from),
 			Listen: netip.AddrPortFrom(netip.MustParseAddr(at), 0),
 			Target: netip.AddrPortFrom(netip.MustParseAddr(to), 5000), SourceIP: netip.MustParseAddr(as)}
 	}
-	four := hole("192.168.5.1", "192.168.5.2", "203.0.113.21", "203.0.113.1")
-	six := hole("2001:db8:5::1", "2001:db8:5::2", "2001:db8:113::21", "2001:db8:113::1")
-	mixed := hole("2001:db8:5::1", "2001:db8:5::2", "203.0.113.21", "203.0.113.1")
-	local := hole("192.168.5.2", "192.168.5.2", "203.0.113.21", "203.0.113.1")
-	localActive := hole("203.0.113.21", "203.0.113.1", "192.168.5.2", "192.168.5.2")
+	four := p("192.168.5.1", "192.168.5.2", "203.0.113.21", "203.0.113.1")
+	six := p("2001:db8:5::1", "2001:db8:5::2", "2001:db8:113::21", "2001:db8:113::1")
+	mixed := p("2001:db8:5::1", "2001:db8:5::2", "203.0.113.21", "203.0.113.1")
+	local := p("192.168.5.2", "192.168.5.2", "203.0.113.21", "203.0.113.1")
+	localActive := p("203.0.113.21", "203.0.113.1", "192.168.5.2", "192.168.5.2")
 	encrypted := four
 	encrypted.TLS.Client = true
 	own := func(a netip.Addr) bool { return a == netip.MustParseAddr("192.168.5.2") }
 	for _, tt := range []struct {
-		name   string
-		want   forward.DataPath
-		hole   pinhole.Pinhole
-		usable bool
-		got    string // the path, or part of the error
+		name    string
+		want    forward.DataPath
+		pinhole pinhole.Pinhole
+		usable  bool
+		got     string // the path, or part of the error
 	}{
 		{"auto", forward.DataAuto, four, true, "kernel"},
 		{"IPv6", forward.DataAuto, six, true, "kernel"},
@@ -49,7 +49,7 @@ func TestChoosePinhole(t *testing.T) {
 			"192.168.5.2 is the gateway itself"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			chosen, err := choosePinhole(tt.want, tt.hole, tt.usable, own)
+			chosen, err := choosePinhole(tt.want, tt.pinhole, tt.usable, own)
 			got := chosen.String()
 			if err != nil {
 				got = err.Error()

@@ -67,19 +67,19 @@ func TestMeteredUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	data.Use()
-	hole := passive()
-	hole.Listen = listen
-	wanted := s.tables.kept[hole]
+	p := passive()
+	p.Listen = listen
+	wanted := s.tables.kept[p]
 	if wanted == nil || !wanted() {
 		t.Fatal("got it not wanted; want it kept until its connection comes")
 	}
 	if data.Unuse(); wanted() {
 		t.Error("got it wanted; want it to end, because the server refused the transfer")
 	}
-	if data.Use(); !s.tables.kept[hole]() {
+	if data.Use(); !s.tables.kept[p]() {
 		t.Error("got it not wanted; want it kept for the next transfer")
 	}
-	wanted = s.tables.kept[hole]
+	wanted = s.tables.kept[p]
 	s.flow.outcome.Connected = time.Unix(1, 0)
 	if wanted() {
 		t.Error("got it wanted after its connection has come")
@@ -129,18 +129,18 @@ const activeWaitTime = 300 * time.Millisecond
 func newActiveStage(t *testing.T, counts bool) *activeStage {
 	s := &activeStage{stage: newStage(t), client: relaytest.Listen(t, relaytest.Server)}
 	s.counts = counts
-	hole := onLoopback(s.client)
-	hole.Active = true
-	opened, err := s.kernel.Load().Open(relaytest.FreePorts(t, 1), hole)
+	p := onLoopback(s.client)
+	p.Active = true
+	opened, err := s.kernel.Load().Open(relaytest.FreePorts(t, 1), p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	hole.Listen = opened.Listen()
+	p.Listen = opened.Listen()
 	s.path = &relay.Opener{Relay: s.relay, Ports: relaytest.FreePorts(t, 2), WaitTime: activeWaitTime}
-	if s.data, err = acceptEarly(t.Context(), s.path, metered{opened, s.expect(hole)}, hole); err != nil {
+	if s.data, err = acceptEarly(t.Context(), s.path, metered{opened, s.expect(p)}, p); err != nil {
 		t.Fatal(err)
 	}
-	s.listen = hole.Listen
+	s.listen = p.Listen
 	t.Cleanup(func() { s.data.Close() })
 	return s
 }
@@ -176,10 +176,10 @@ func TestEarlyAcceptArmsTheKernel(t *testing.T) {
 		if err := s.data.Arm(); err != nil {
 			t.Fatal(err)
 		}
-		hole := onLoopback(s.client)
-		hole.Listen, hole.Active = s.listen, true
-		if s.tables.open(hole) != 1 {
-			t.Errorf("got %v in the kernel; want %s", s.tables.pinholes, hole)
+		p := onLoopback(s.client)
+		p.Listen, p.Active = s.listen, true
+		if s.tables.open(p) != 1 {
+			t.Errorf("got %v in the kernel; want %s", s.tables.pinholes, p)
 		}
 		if counts && s.flow.forgotten != 1 {
 			t.Error("an earlier connection is not forgotten; want the server's port to be free")
@@ -191,7 +191,7 @@ func TestEarlyAcceptArmsTheKernel(t *testing.T) {
 			o.Over {
 			t.Errorf("counts %t: got %+v; want it counted only where something counts", counts, o)
 		}
-		if s.data.Close(); s.tables.open(hole) != 0 || len(s.tables.later) != 1 {
+		if s.data.Close(); s.tables.open(p) != 0 || len(s.tables.later) != 1 {
 			t.Errorf("got %v in the kernel, %v removed later; want it removed later", s.tables.pinholes,
 				s.tables.later)
 		}
@@ -320,9 +320,9 @@ func TestMeteredClosesItsPinhole(t *testing.T) {
 			t.Fatal(err)
 		}
 		openAtSever := -1
-		hole := s.flow.expected
-		s.flow.onSever = func() { openAtSever = s.tables.open(hole) }
-		if act(data); s.tables.open(hole) != 0 || openAtSever > 0 {
+		p := s.flow.expected
+		s.flow.onSever = func() { openAtSever = s.tables.open(p) }
+		if act(data); s.tables.open(p) != 0 || openAtSever > 0 {
 			t.Errorf("%s: got pinholes %v, %d at Sever; want it closed", name, s.tables.pinholes, openAtSever)
 		}
 		data.Use()

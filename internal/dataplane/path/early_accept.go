@@ -25,9 +25,9 @@ type earlyAccept struct {
 // acceptEarly makes the relay listen at the port of a kernel pinhole, which the result owns. After an error
 // the caller closes data.
 func acceptEarly(
-	ctx context.Context, opener *relay.Opener, data metered, hole pinhole.Pinhole,
+	ctx context.Context, opener *relay.Opener, data metered, p pinhole.Pinhole,
 ) (*earlyAccept, error) {
-	waiting, err := opener.OpenAt(ctx, hole, dataplane.DataTLS{})
+	waiting, err := opener.OpenAt(ctx, p, dataplane.DataTLS{})
 	if err != nil {
 		return nil, err
 	}

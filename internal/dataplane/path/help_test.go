@@ -167,11 +167,11 @@ func newStage(t *testing.T) *stage {
 	s.openTables = func(string, func(error)) (pinholeSet, passthroughSet, error) {
 		return fakePinholes{s.tables}, fakePassthroughs{s.tables}, nil
 	}
-	s.expect = func(hole pinhole.Pinhole) expectation {
+	s.expect = func(p pinhole.Pinhole) expectation {
 		if !s.counts {
 			return nil
 		}
-		s.flow = &fakeFlow{expected: hole, outcome: pinhole.KernelOutcome()}
+		s.flow = &fakeFlow{expected: p, outcome: pinhole.KernelOutcome()}
 		s.flow.outcome.Counted = true
 		return s.flow
 	}
@@ -194,9 +194,9 @@ func (s *stage) path() dataplane.Path {
 }
 
 // open opens a pinhole, which the test closes.
-func (s *stage) open(hole pinhole.Pinhole) (dataplane.Data, netip.AddrPort) {
+func (s *stage) open(p pinhole.Pinhole) (dataplane.Data, netip.AddrPort) {
 	s.t.Helper()
-	data, listen, err := s.path().Open(s.t.Context(), hole, dataplane.DataTLS{})
+	data, listen, err := s.path().Open(s.t.Context(), p, dataplane.DataTLS{})
 	if err != nil {
 		s.t.Fatal(err)
 	}

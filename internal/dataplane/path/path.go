@@ -75,7 +75,7 @@ type tables struct {
 // pinholeSet has pinholes in the kernel; nftset.PinholeSet implements it.
 type pinholeSet interface {
 	Add(pinhole.Pinhole) error
-	Keep(hole pinhole.Pinhole, wanted func() bool)
+	Keep(p pinhole.Pinhole, wanted func() bool)
 	Remove(pinhole.Pinhole) error
 	RemoveLater(pinhole.Pinhole)
 	Restore(used func(pinhole.Pinhole) bool) error // restores the unused ones
@@ -100,9 +100,9 @@ func New(c Config) *Paths {
 	if watcher == nil {
 		watcher = func() *flows.Watcher { return nil }
 	}
-	p.expect = func(hole pinhole.Pinhole) expectation {
+	p.expect = func(pinhole pinhole.Pinhole) expectation {
 		if w := watcher(); w != nil {
-			return w.Expect(hole)
+			return w.Expect(pinhole)
 		}
 		return nil
 	}
@@ -216,10 +216,10 @@ type forwardPath struct {
 
 // Open reserves a port of the path that can carry the connection.
 func (p forwardPath) Open(
-	ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS,
+	ctx context.Context, pinhole pinhole.Pinhole, dataTLS dataplane.DataTLS,
 ) (dataplane.Data, netip.AddrPort, error) {
 	f := p.current()
-	data, listen, err := p.open(ctx, f, hole, dataTLS)
+	data, listen, err := p.open(ctx, f, pinhole, dataTLS)
 	if err != nil {
 		return nil, netip.AddrPort{}, openFailure(err, f.DataPorts())
 	}
@@ -227,34 +227,34 @@ func (p forwardPath) Open(
 }
 
 func (p forwardPath) open(
-	ctx context.Context, f forward.Resolved, hole pinhole.Pinhole, dataTLS dataplane.DataTLS,
+	ctx context.Context, f forward.Resolved, pinhole pinhole.Pinhole, dataTLS dataplane.DataTLS,
 ) (dataplane.Data, netip.AddrPort, error) {
 	kernel := p.kernel.Load()
-	path, err := choosePinhole(f.Data, hole, kernel != nil, p.host.has)
+	path, err := choosePinhole(f.Data, pinhole, kernel != nil, p.host.has)
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}
 	if path == forward.DataRelay {
-		c, err := p.relayOpener(f).Open(ctx, hole, dataTLS)
+		c, err := p.relayOpener(f).Open(ctx, pinhole, dataTLS)
 		if err != nil {
 			return nil, netip.AddrPort{}, err
 		}
 		return relayData{c}, c.Listen(), nil
 	}
-	opened, err := kernel.Open(f.DataPorts(), hole)
+	opened, err := kernel.Open(f.DataPorts(), pinhole)
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}
-	hole.Listen = opened.Listen()
-	data := metered{opened, p.expect(hole)}
+	pinhole.Listen = opened.Listen()
+	data := metered{opened, p.expect(pinhole)}
 	if data.expectation != nil {
 		opened.Count(func() bool { return !data.expectation.Outcome().Connected.IsZero() })
 		data.expectation.OnComplete(opened.Complete)
 	}
-	if !hole.Active {
+	if !pinhole.Active {
 		return data, opened.Listen(), nil
 	}
-	early, err := acceptEarly(ctx, p.relayOpener(f), data, hole)
+	early, err := acceptEarly(ctx, p.relayOpener(f), data, pinhole)
 	if err != nil {
 		data.Close()
 		return nil, netip.AddrPort{}, err

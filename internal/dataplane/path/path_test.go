@@ -41,16 +41,16 @@ func TestOpenByKernel(t *testing.T) {
 		data, listen := s.open(passive())
 		defer data.Close()
 		got = append(got, listen.Port())
-		hole := passive()
-		hole.Listen = listen
-		if s.tables.open(hole) != 0 {
-			t.Errorf("%s is open before it is armed", hole)
+		p := passive()
+		p.Listen = listen
+		if s.tables.open(p) != 0 {
+			t.Errorf("%s is open before it is armed", p)
 		}
-		if err := data.Arm(); err != nil || s.tables.open(hole) != 1 {
-			t.Errorf("%s: got it %d times in the kernel, error %v; want once", hole, s.tables.open(hole), err)
+		if err := data.Arm(); err != nil || s.tables.open(p) != 1 {
+			t.Errorf("%s: got it %d times in the kernel, error %v; want once", p, s.tables.open(p), err)
 		}
-		if s.flow.expected != hole {
-			t.Errorf("got %s expected; want %s", s.flow.expected, hole)
+		if s.flow.expected != p {
+			t.Errorf("got %s expected; want %s", s.flow.expected, p)
 		}
 	}
 	if slices.Sort(got); !slices.Equal(got, []uint16{50000, 50002, 50003, 50005}) {

@@ -22,18 +22,18 @@ type repairedTables struct {
 }
 
 // Add opens a pinhole.
-func (r repairedTables) Add(hole pinhole.Pinhole) error {
-	return r.do(func() error { return r.pinholes.Add(hole) })
+func (r repairedTables) Add(p pinhole.Pinhole) error {
+	return r.do(func() error { return r.pinholes.Add(p) })
 }
 
 // Keep keeps a pinhole open while wanted returns true.
-func (r repairedTables) Keep(hole pinhole.Pinhole, wanted func() bool) { r.pinholes.Keep(hole, wanted) }
+func (r repairedTables) Keep(p pinhole.Pinhole, wanted func() bool) { r.pinholes.Keep(p, wanted) }
 
 // Remove closes a pinhole.
-func (r repairedTables) Remove(hole pinhole.Pinhole) error { return r.pinholes.Remove(hole) }
+func (r repairedTables) Remove(p pinhole.Pinhole) error { return r.pinholes.Remove(p) }
 
 // RemoveLater closes a pinhole that was used.
-func (r repairedTables) RemoveLater(hole pinhole.Pinhole) { r.pinholes.RemoveLater(hole) }
+func (r repairedTables) RemoveLater(p pinhole.Pinhole) { r.pinholes.RemoveLater(p) }
 
 // AddPassthrough opens a passthrough.
 func (r repairedTables) AddPassthrough(p pinhole.Passthrough) error {

@@ -11,7 +11,7 @@ import (
 // the pinhole is armed.
 func TestActiveWaits(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
-	h := hole(l)
+	h := pinholeTo(l)
 	h.Active = true
 	dc := reserve(t, opener(), h)
 	if dc.Waiting() {
@@ -43,7 +43,7 @@ func TestActiveWaits(t *testing.T) {
 
 // A server that connects early and is then refused is reset.
 func TestActiveClosed(t *testing.T) {
-	h := hole(relaytest.Listen(t, relaytest.Server))
+	h := pinholeTo(relaytest.Listen(t, relaytest.Server))
 	h.Active = true
 	dc := reserve(t, opener(), h)
 	early := relaytest.Dial(t, relaytest.Peer, dc.Listen())

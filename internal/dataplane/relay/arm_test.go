@@ -33,18 +33,18 @@ func TestReserved(t *testing.T) {
 		{"in use by a transfer", func(t *testing.T, p *Opener) { connectedBy(t, p) }},
 		{"given back", func(t *testing.T, p *Opener) {
 			reserve(t, p,
-				hole(relaytest.Listen(t, relaytest.Server))).Close()
+				pinholeTo(relaytest.Listen(t, relaytest.Server))).Close()
 		}},
 		{"given back after Arm", func(t *testing.T, p *Opener) {
 			open(t, p,
-				hole(relaytest.Listen(t, relaytest.Server))).Close()
+				pinholeTo(relaytest.Listen(t, relaytest.Server))).Close()
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := &Opener{Relay: newRelay(), Ports: relaytest.FreePorts(t, 1)}
 			tt.before(t, p)
 			l := relaytest.Listen(t, relaytest.Server)
-			dc := reserve(t, p, hole(l))
+			dc := reserve(t, p, pinholeTo(l))
 			wantTaken(t, p, dc.Listen())
 			relaytest.WantCutOff(t, "early peer", relaytest.Peer, dc.Listen())
 			if err := dc.Arm(); err != nil {
@@ -81,7 +81,7 @@ func carryOne(t *testing.T, p *Opener, first Side) {
 func wantTaken(t *testing.T, p *Opener, at netip.AddrPort) {
 	t.Helper()
 	for range 2 { // what the first one fails at must not help the second one
-		if second, err := p.Open(t.Context(), hole(relaytest.Listen(t, relaytest.Server)),
+		if second, err := p.Open(t.Context(), pinholeTo(relaytest.Listen(t, relaytest.Server)),
 			dataplane.DataTLS{}); !errors.Is(err, port.ErrNone) {
 			if err == nil {
 				second.Close()
@@ -114,7 +114,7 @@ func TestReservedByAnother(t *testing.T) {
 	}
 	p := &Opener{Relay: newRelay(), Ports: relaytest.FreePorts(t, 1)}
 	carryOne(t, p, Server)
-	reserve(t, p, hole(relaytest.Listen(t, relaytest.Server)))
+	reserve(t, p, pinholeTo(relaytest.Listen(t, relaytest.Server)))
 	cmd := again(t, "TestReservedByAnother")
 	cmd.Env = append(cmd.Env, "RELAY_TEST_PORTS="+p.Ports.String())
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -126,7 +126,7 @@ func TestReservedByAnother(t *testing.T) {
 func TestOpenAtOnce(t *testing.T) {
 	const ports, takers = 8, 32
 	p := &Opener{Relay: newRelay(), Ports: relaytest.FreePorts(t, ports)}
-	h := hole(relaytest.Listen(t, relaytest.Server))
+	h := pinholeTo(relaytest.Listen(t, relaytest.Server))
 	got := make(chan *Connection)
 	for range takers {
 		go func() {
@@ -166,7 +166,7 @@ func TestAvoid(t *testing.T) {
 		}
 		return at.Port() == kept
 	}
-	h := hole(relaytest.Listen(t, relaytest.Server))
+	h := pinholeTo(relaytest.Listen(t, relaytest.Server))
 	for range 2 {
 		if dc := reserve(t, p, h); dc.Listen().Port() == kept {
 			t.Errorf("got port %d, which is to be avoided", kept)
@@ -181,7 +181,7 @@ func TestAvoid(t *testing.T) {
 func TestArmAfterEnd(t *testing.T) {
 	why := errors.New("the session is over")
 	ctx, cancel := context.WithCancelCause(context.Background())
-	dc, err := opener().Open(ctx, hole(relaytest.Listen(t, relaytest.Server)), dataplane.DataTLS{})
+	dc, err := opener().Open(ctx, pinholeTo(relaytest.Listen(t, relaytest.Server)), dataplane.DataTLS{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +220,7 @@ func TestPortShared(t *testing.T) {
 	clients := []netip.Addr{relaytest.Peer, relaytest.Inside}
 	var connections []*Connection
 	for i, l := range servers {
-		h := hole(l)
+		h := pinholeTo(l)
 		h.From = clients[i]
 		connections = append(connections, open(t, p, h))
 	}
@@ -248,11 +248,11 @@ func waits(l *net.TCPListener) bool {
 func TestJoin(t *testing.T) {
 	t.Parallel()
 	l := relaytest.Listen(t, relaytest.Server)
-	reserve(t, opener(), hole(l)).AwaitBothEnds(nil) // before Arm
-	dc := open(t, opener(), hole(l))
+	reserve(t, opener(), pinholeTo(l)).AwaitBothEnds(nil) // before Arm
+	dc := open(t, opener(), pinholeTo(l))
 	dc.AwaitBothEnds(nil) // no end
 	for range 50 {
-		dc := open(t, opener(), hole(l))
+		dc := open(t, opener(), pinholeTo(l))
 		relaytest.Dial(t, relaytest.Peer, dc.Listen())
 		dc.AwaitBothEnds(nil)
 		if !waits(l) {
@@ -260,7 +260,7 @@ func TestJoin(t *testing.T) {
 		}
 		relaytest.Accept(t, l)
 	}
-	dc = open(t, opener(), hole(deaf(t)))
+	dc = open(t, opener(), pinholeTo(deaf(t)))
 	relaytest.Dial(t, relaytest.Peer, dc.Listen())
 	cancel := make(chan struct{})
 	returned := make(chan struct{})
@@ -285,13 +285,13 @@ func TestUse(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
 	p := opener()
 	p.WaitTime = time.Millisecond
-	dc := reserve(t, p, hole(l))
+	dc := reserve(t, p, pinholeTo(l))
 	dc.Use()
 	dc.Use() // once more: nothing
 	if err := dc.Arm(); err != nil {
 		t.Fatal(err)
 	}
-	unused := open(t, p, hole(l))
+	unused := open(t, p, pinholeTo(l))
 	if r := wait(t, unused); !errors.Is(r.Err, ErrNoPeer) {
 		t.Errorf("got %v; want %v", r.Err, ErrNoPeer)
 	}
@@ -299,7 +299,7 @@ func TestUse(t *testing.T) {
 	srv := relaytest.Accept(t, l)
 	relaytest.Send(srv, []byte("late"))
 	relaytest.WantData(t, "client", client, []byte("late"))
-	unused = reserve(t, p, hole(l))
+	unused = reserve(t, p, pinholeTo(l))
 	unused.Use()
 	if err := unused.Arm(); err != nil {
 		t.Fatal(err)
@@ -313,7 +313,7 @@ func TestUse(t *testing.T) {
 // The client of an active connection sees the port that the server has connected from.
 func TestActivePort(t *testing.T) {
 	client := relaytest.Listen(t, relaytest.Server)
-	h := hole(client)
+	h := pinholeTo(client)
 	h.Active = true
 	for range 2 { // the second time, the first connection is in TIME_WAIT
 		dc := open(t, opener(), h)

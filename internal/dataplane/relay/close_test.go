@@ -59,7 +59,7 @@ func TestBeforeClientEnds(t *testing.T) {
 func TestClose(t *testing.T) {
 	t.Parallel()
 	t.Run("before a connection", func(t *testing.T) {
-		dc := open(t, opener(), hole(relaytest.Listen(t, relaytest.Server)))
+		dc := open(t, opener(), pinholeTo(relaytest.Listen(t, relaytest.Server)))
 		dc.Close()
 		relaytest.WantRefused(t, dc.Listen())
 		if r := resultOf(dc); r.Err != ErrClosed || !r.Connected.IsZero() {
@@ -79,7 +79,7 @@ func TestClose(t *testing.T) {
 	})
 	t.Run("while dialling", func(t *testing.T) {
 		l := deaf(t)
-		dc := open(t, opener(), hole(l))
+		dc := open(t, opener(), pinholeTo(l))
 		client := relaytest.Dial(t, relaytest.Peer, dc.Listen())
 		<-dc.connected
 		dc.Close()
@@ -178,7 +178,7 @@ func TestSever(t *testing.T) {
 			t.Errorf("closed %t: got %v; want %v", closed, r.Err, ErrClosed)
 		}
 	}
-	dc := open(t, opener(), hole(deaf(t)))
+	dc := open(t, opener(), pinholeTo(deaf(t)))
 	client := relaytest.Dial(t, relaytest.Peer, dc.Listen())
 	<-dc.connected
 	dc.Sever()
@@ -225,7 +225,7 @@ func TestRunning(t *testing.T) {
 func TestContextEndsLater(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
 	ctx, cancel := context.WithCancel(context.Background())
-	dc, err := opener().Open(ctx, hole(l), dataplane.DataTLS{})
+	dc, err := opener().Open(ctx, pinholeTo(l), dataplane.DataTLS{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +246,7 @@ func TestContextEnds(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	why := errors.New("the session is over")
-	dc, err := opener().Open(ctx, hole(l), dataplane.DataTLS{})
+	dc, err := opener().Open(ctx, pinholeTo(l), dataplane.DataTLS{})
 	if err != nil {
 		t.Fatal(err)
 	}

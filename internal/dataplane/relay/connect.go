@@ -10,7 +10,7 @@ import (
 )
 
 // serve waits for the pinhole's connection, connects to the far end and copies data until the end.
-func (p *Opener) serve(c *Connection, hole pinhole.Pinhole) error {
+func (p *Opener) serve(c *Connection, spec pinhole.Pinhole) error {
 	if err := c.await(); err != nil {
 		return err
 	}
@@ -19,7 +19,7 @@ func (p *Opener) serve(c *Connection, hole pinhole.Pinhole) error {
 	if c.peer == Server { // some clients require the server's port 20 (RFC 959 section 3.2)
 		port = c.peerPort
 	}
-	to := pinhole.Leg{SourceIP: hole.SourceIP, Target: hole.Target}
+	to := pinhole.Leg{SourceIP: spec.SourceIP, Target: spec.Target}
 	if err := p.dial(c, c.peer.other(), to, port); err != nil {
 		return err
 	}

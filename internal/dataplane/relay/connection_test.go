@@ -26,7 +26,7 @@ func TestConnection(t *testing.T) {
 		Target: netip.AddrPortFrom(relaytest.Loopback6, 0), SourceIP: relaytest.Loopback6}
 	for _, tt := range []struct {
 		name    string
-		hole    pinhole.Pinhole
+		pinhole pinhole.Pinhole
 		up, out int // bytes from the client, and from the server
 	}{
 		{"upload", four, large, 0},
@@ -47,16 +47,16 @@ func TestConnection(t *testing.T) {
 			1000, 1000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			l := relaytest.Listen(t, tt.hole.Target.Addr().Unmap())
-			tt.hole.Target = netip.AddrPortFrom(tt.hole.Target.Addr(),
+			l := relaytest.Listen(t, tt.pinhole.Target.Addr().Unmap())
+			tt.pinhole.Target = netip.AddrPortFrom(tt.pinhole.Target.Addr(),
 				relaytest.LocalAddrPort(l.Addr()).Port())
-			dc := open(t, opener(), tt.hole)
-			if got, want := dc.Listen().Addr(), tt.hole.Listen.Addr().Unmap(); got != want {
+			dc := open(t, opener(), tt.pinhole)
+			if got, want := dc.Listen().Addr(), tt.pinhole.Listen.Addr().Unmap(); got != want {
 				t.Errorf("announced: got %s; want %s", got, want)
 			}
-			client := relaytest.Dial(t, tt.hole.From.Unmap(), dc.Listen())
+			client := relaytest.Dial(t, tt.pinhole.From.Unmap(), dc.Listen())
 			srv := relaytest.Accept(t, l)
-			seen, want := relaytest.LocalAddrPort(srv.RemoteAddr()).Addr(), tt.hole.SourceIP.Unmap()
+			seen, want := relaytest.LocalAddrPort(srv.RemoteAddr()).Addr(), tt.pinhole.SourceIP.Unmap()
 			if want.IsValid() && seen != want {
 				t.Errorf("the far end sees %s; want %s", seen, want)
 			}
@@ -244,7 +244,7 @@ func TestDialFails(t *testing.T) {
 			os.ErrDeadlineExceeded},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			dc := open(t, tt.opener, hole(tt.to))
+			dc := open(t, tt.opener, pinholeTo(tt.to))
 			relaytest.WantCutOff(t, "client", relaytest.Peer, dc.Listen())
 			r := wait(t, dc)
 			var dial *DialError

@@ -54,7 +54,7 @@ func wantWaiting(t *testing.T, finished <-chan error) {
 func TestFinishAtOnce(t *testing.T) {
 	for range 100 {
 		l := relaytest.Listen(t, relaytest.Server)
-		h := hole(l)
+		h := pinholeTo(l)
 		h.Active = true
 		dc := open(t, opener(), h)
 		srv := relaytest.Dial(t, relaytest.Peer, dc.Listen())
@@ -77,12 +77,12 @@ func TestFinishAtOnce(t *testing.T) {
 
 func TestFinishWithoutPeer(t *testing.T) {
 	t.Run("never armed", func(t *testing.T) {
-		dc := reserve(t, opener(), hole(relaytest.Listen(t, relaytest.Server)))
+		dc := reserve(t, opener(), pinholeTo(relaytest.Listen(t, relaytest.Server)))
 		wantFinish(t, finishing(dc, nil), nil)
 	})
 	t.Run("armed", func(t *testing.T) {
 		for _, active := range []bool{false, true} {
-			h := hole(relaytest.Listen(t, relaytest.Server))
+			h := pinholeTo(relaytest.Listen(t, relaytest.Server))
 			h.Active = active
 			dc := open(t, hasty(), h)
 			relaytest.WantCutOff(t, "unexpected peer", relaytest.UnexpectedPeer, dc.Listen())
@@ -93,12 +93,12 @@ func TestFinishWithoutPeer(t *testing.T) {
 	t.Run("in its time", func(t *testing.T) {
 		p := opener()
 		p.WaitTime = time.Millisecond
-		dc := open(t, p, hole(relaytest.Listen(t, relaytest.Server)))
+		dc := open(t, p, pinholeTo(relaytest.Listen(t, relaytest.Server)))
 		wait(t, dc)
 		wantFinish(t, finishing(dc, nil), nil)
 	})
 	t.Run("closed", func(t *testing.T) {
-		dc := open(t, opener(), hole(relaytest.Listen(t, relaytest.Server)))
+		dc := open(t, opener(), pinholeTo(relaytest.Listen(t, relaytest.Server)))
 		dc.Close()
 		wantFinish(t, finishing(dc, nil), nil)
 	})

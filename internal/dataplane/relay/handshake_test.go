@@ -186,7 +186,7 @@ func TestHandshakeClosed(t *testing.T) {
 	t.Run("context", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		l := relaytest.Listen(t, relaytest.Server)
-		dc, err := opener().Open(ctx, hole(l), legs{true, true}.dataTLS())
+		dc, err := opener().Open(ctx, pinholeTo(l), legs{true, true}.dataTLS())
 		if err == nil {
 			err = dc.Arm()
 		}

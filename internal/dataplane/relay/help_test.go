@@ -16,8 +16,8 @@ import (
 	"ftpgate/internal/dataplane/relaytest"
 )
 
-// hole is a pinhole from peer to l.
-func hole(l *net.TCPListener) pinhole.Pinhole {
+// pinhole is a pinhole from peer to l.
+func pinholeTo(l *net.TCPListener) pinhole.Pinhole {
 	return pinhole.Pinhole{From: relaytest.Peer, Listen: netip.AddrPortFrom(relaytest.Gateway, 0),
 		Target: relaytest.LocalAddrPort(l.Addr()), SourceIP: relaytest.Inside}
 }
@@ -88,7 +88,7 @@ func connected(t testing.TB) (dc *Connection, client, srv *net.TCPConn) {
 func connectedBy(t testing.TB, p *Opener) (dc *Connection, client, srv *net.TCPConn) {
 	t.Helper()
 	l := relaytest.Listen(t, relaytest.Server)
-	dc = open(t, p, hole(l))
+	dc = open(t, p, pinholeTo(l))
 	client = relaytest.Dial(t, relaytest.Peer, dc.Listen())
 	return dc, client, relaytest.Accept(t, l)
 }

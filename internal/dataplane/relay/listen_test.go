@@ -19,7 +19,7 @@ import (
 
 func TestUnexpectedPeer(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
-	dc := open(t, opener(), hole(l))
+	dc := open(t, opener(), pinholeTo(l))
 	for range 3 {
 		relaytest.WantCutOff(t, "unexpected peer", relaytest.UnexpectedPeer, dc.Listen())
 	}
@@ -42,7 +42,7 @@ func TestUnexpectedPeer(t *testing.T) {
 // TestOneConnection has the right peer come more than once: one connection is carried.
 func TestOneConnection(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
-	dc := open(t, opener(), hole(l))
+	dc := open(t, opener(), pinholeTo(l))
 	d := net.Dialer{Timeout: relaytest.Patience}
 	var through int
 	var conns []*net.TCPConn
@@ -76,7 +76,7 @@ func TestNoPeer(t *testing.T) {
 	began := time.Now()
 	dc := open(t, &Opener{Relay: newRelay(), Ports: forward.DefaultPassivePorts,
 		WaitTime: 20 * time.Millisecond},
-		hole(relaytest.Listen(t, relaytest.Server)))
+		pinholeTo(relaytest.Listen(t, relaytest.Server)))
 	r := wait(t, dc)
 	if !errors.Is(r.Err, ErrNoPeer) || !r.Connected.IsZero() {
 		t.Errorf("got %+v; want %v", r, ErrNoPeer)
@@ -90,14 +90,14 @@ func TestNoPeer(t *testing.T) {
 func TestNoPorts(t *testing.T) {
 	r, held := relaytest.TakenPorts(t, 8)
 	l := relaytest.Listen(t, relaytest.Server)
-	_, err := (&Opener{Relay: newRelay(), Ports: r}).Open(t.Context(), hole(l), dataplane.DataTLS{})
+	_, err := (&Opener{Relay: newRelay(), Ports: r}).Open(t.Context(), pinholeTo(l), dataplane.DataTLS{})
 	if !errors.Is(err, port.ErrNone) || !strings.Contains(err.Error(), r.String()) {
 		t.Errorf("got %v; want %v, with the range", err, port.ErrNone)
 	}
 	held[3].Close() // one is free, and is found however late it is tried
 	free := r.First + 3
 	for range 20 {
-		dc := open(t, &Opener{Relay: newRelay(), Ports: r}, hole(l))
+		dc := open(t, &Opener{Relay: newRelay(), Ports: r}, pinholeTo(l))
 		if got := dc.Listen().Port(); got != free {
 			t.Errorf("got port %d; want %d, the only free one", got, free)
 		}
@@ -110,11 +110,11 @@ func TestPortAgain(t *testing.T) {
 	opener := &Opener{Relay: newRelay(), Ports: relaytest.FreePorts(t, 1)}
 	l := relaytest.Listen(t, relaytest.Server)
 	for range 20 {
-		dc := open(t, opener, hole(l))
+		dc := open(t, opener, pinholeTo(l))
 		if got := dc.Listen().Port(); got != opener.Ports.First {
 			t.Fatalf("got port %d; want %d", got, opener.Ports.First)
 		}
-		if _, err := opener.Open(t.Context(), hole(l), dataplane.DataTLS{}); !errors.Is(err, port.ErrNone) {
+		if _, err := opener.Open(t.Context(), pinholeTo(l), dataplane.DataTLS{}); !errors.Is(err, port.ErrNone) {
 			t.Errorf("second pinhole at the same port: got %v; want %v", err, port.ErrNone)
 		}
 		client := relaytest.Dial(t, relaytest.Peer, dc.Listen())
@@ -135,7 +135,7 @@ func TestUnusedRests(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
 	seen := map[uint16]bool{}
 	for range 19 {
-		dc := open(t, opener, hole(l))
+		dc := open(t, opener, pinholeTo(l))
 		if port := dc.Listen().Port(); seen[port] {
 			t.Fatalf("got port %d again; want it to rest", port)
 		}
@@ -144,14 +144,14 @@ func TestUnusedRests(t *testing.T) {
 	}
 	var last uint16
 	for range 10 {
-		dc := reserve(t, opener, hole(l))
+		dc := reserve(t, opener, pinholeTo(l))
 		if last = dc.Listen().Port(); seen[last] {
 			t.Fatalf("got port %d after ports that were not announced; want the one that does not rest", last)
 		}
 		dc.Close()
 	}
 	for range 10 {
-		dc := open(t, opener, hole(l))
+		dc := open(t, opener, pinholeTo(l))
 		if port := dc.Listen().Port(); port != last {
 			t.Fatalf("got port %d after ports that were used; want %d, which does not rest", port, last)
 		}
@@ -160,8 +160,8 @@ func TestUnusedRests(t *testing.T) {
 		wait(t, dc)
 		dc.Close()
 	}
-	open(t, opener, hole(l)).Close()
-	open(t, opener, hole(l)).Close() // all of them rest, and are given out all the same
+	open(t, opener, pinholeTo(l)).Close()
+	open(t, opener, pinholeTo(l)).Close() // all of them rest, and are given out all the same
 }
 
 func TestPortVaries(t *testing.T) {
@@ -169,7 +169,7 @@ func TestPortVaries(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
 	seen := map[uint16]bool{}
 	for range 50 {
-		dc := open(t, opener, hole(l))
+		dc := open(t, opener, pinholeTo(l))
 		if !opener.Ports.Contains(dc.Listen().Port()) {
 			t.Errorf("port %d is not in %s", dc.Listen().Port(), opener.Ports)
 		}
@@ -186,9 +186,9 @@ func TestOpenRefuses(t *testing.T) {
 	at := netip.AddrPortFrom(relaytest.Gateway, 0)
 	nowhere := netip.MustParseAddr("192.0.2.1") // RFC 5737: no address of this machine
 	for _, tt := range []struct {
-		name string
-		hole pinhole.Pinhole
-		want string
+		name    string
+		pinhole pinhole.Pinhole
+		want    string
 	}{
 		{"no client", pinhole.Pinhole{Listen: at, Target: to}, "missing the address that connects"},
 		{"any client", pinhole.Pinhole{From: netip.IPv4Unspecified(), Listen: at, Target: to},
@@ -206,7 +206,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"not our address", pinhole.Pinhole{From: relaytest.Peer, Listen: netip.AddrPortFrom(nowhere, 0),
 			Target: to}, "cannot assign requested address"},
 	} {
-		dc, err := opener().Open(context.Background(), tt.hole, dataplane.DataTLS{})
+		dc, err := opener().Open(context.Background(), tt.pinhole, dataplane.DataTLS{})
 		if err == nil {
 			dc.Close()
 		}

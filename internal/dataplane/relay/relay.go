@@ -78,57 +78,57 @@ type Opener struct {
 	graceTime time.Duration // 0: defaultGraceTime; tests use less
 }
 
-// Open listens at a port for the pinhole (the port of hole.Listen is ignored): a peer that connects before
+// Open listens at a port for the pinhole (the port of pinhole.Listen is ignored): a peer that connects before
 // Arm is reset, or waits if the pinhole is active. Other connections share the port: a peer from another
 // address is theirs, or is reset. A connection that is never armed holds its port until it is closed. The end
 // of ctx breaks the connection until Close.
 //
 // The error is port.ErrNone if the peer or other programs have every port of the range, and the operating
-// system's if hole.Listen is not the gateway's address. Open tries every port before port.ErrNone: five
+// system's if pinhole.Listen is not the gateway's address. Open tries every port before port.ErrNone: five
 // system calls for each that another program has, some 40 ms for the 16,384 of forward.DefaultPassivePorts.
-func (p *Opener) Open(ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS) (*Connection,
+func (p *Opener) Open(ctx context.Context, pinhole pinhole.Pinhole, dataTLS dataplane.DataTLS) (*Connection,
 	error) {
 	var c *Connection
-	hole = hole.Unmap()
-	if err := hole.Validate(); err != nil {
-		return nil, fmt.Errorf("relay: open %s: %w", hole, err)
+	pinhole = pinhole.Unmap()
+	if err := pinhole.Validate(); err != nil {
+		return nil, fmt.Errorf("relay: open %s: %w", pinhole, err)
 	}
-	_, err := p.Relay.ports.Allocate(hole.From, hole.Listen.Addr(), p.Ports, func(at netip.AddrPort) (bool,
+	_, err := p.Relay.ports.Allocate(pinhole.From, pinhole.Listen.Addr(), p.Ports, func(at netip.AddrPort) (bool,
 		error) {
 		if p.Avoid != nil && p.Avoid(at) {
 			return false, nil
 		}
-		hole.Listen = at
+		pinhole.Listen = at
 		var err error
-		c, err = p.openAt(ctx, hole, dataTLS, p.Relay.ports)
+		c, err = p.openAt(ctx, pinhole, dataTLS, p.Relay.ports)
 		if errors.Is(err, unix.EADDRINUSE) || errors.Is(err, port.ErrTaken) {
 			err = ctx.Err()
 		}
 		return c != nil, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("relay: open %s: %w", hole, err)
+		return nil, fmt.Errorf("relay: open %s: %w", pinhole, err)
 	}
 	return c, nil
 }
 
 // OpenAt is Open at a port that the caller has allocated and releases after the connection is over. The error
 // is the operating system's, or port.ErrTaken.
-func (p *Opener) OpenAt(ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS) (*Connection,
+func (p *Opener) OpenAt(ctx context.Context, pinhole pinhole.Pinhole, dataTLS dataplane.DataTLS) (*Connection,
 	error) {
-	return p.openAt(ctx, hole, dataTLS, nil)
+	return p.openAt(ctx, pinhole, dataTLS, nil)
 }
 
 func (p *Opener) openAt(
-	ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS, ports *port.Allocator,
+	ctx context.Context, pinhole pinhole.Pinhole, dataTLS dataplane.DataTLS, ports *port.Allocator,
 ) (*Connection, error) {
 	peer := Client
-	if hole.Active {
+	if pinhole.Active {
 		peer = Server
 	}
 	c := p.newConnection(peer, dataTLS)
-	c.from, c.listen, c.ports = hole.From, hole.Listen, ports
-	c.work = func() error { return p.serve(c, hole) }
+	c.from, c.listen, c.ports = pinhole.From, pinhole.Listen, ports
+	c.work = func() error { return p.serve(c, pinhole) }
 	route, err := p.Relay.acceptor.Open(c.from, c.listen, c)
 	if err != nil {
 		c.stop()

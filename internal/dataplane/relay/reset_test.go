@@ -13,7 +13,7 @@ import (
 // reset behind its FIN. Its data is complete all the same, as it is for a client without a gateway.
 func TestResetBehindFIN(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
-	h := hole(l)
+	h := pinholeTo(l)
 	h.Active = true
 	dc := reserve(t, opener(), h)
 	srv := relaytest.Dial(t, relaytest.Peer, dc.Listen())

@@ -133,7 +133,7 @@ func TestIdle(t *testing.T) {
 	pipesBefore, goroutinesBefore := pipes(), runtime.NumGoroutine()
 	var all []*Connection
 	for range connections {
-		dc, err := p.Open(context.Background(), hole(l), dataplane.DataTLS{})
+		dc, err := p.Open(context.Background(), pinholeTo(l), dataplane.DataTLS{})
 		if err == nil {
 			err = dc.Arm()
 		}
@@ -221,7 +221,7 @@ func TestSpliceTraced(t *testing.T) {
 func TestKilled(t *testing.T) {
 	if isChild() {
 		to := netip.MustParseAddrPort(os.Getenv("RELAY_TEST_TO"))
-		h := hole(relaytest.Listen(t, relaytest.Server))
+		h := pinholeTo(relaytest.Listen(t, relaytest.Server))
 		h.Target = to
 		dc := open(t, opener(), h)
 		fmt.Println("at", dc.Listen())
@@ -340,7 +340,7 @@ func BenchmarkSmall(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		d := net.Dialer{}
 		for pb.Next() {
-			dc, err := opener.Open(context.Background(), hole(l), dataplane.DataTLS{})
+			dc, err := opener.Open(context.Background(), pinholeTo(l), dataplane.DataTLS{})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -140,7 +140,7 @@ func connect(t testing.TB, p *Opener, m mode, dataTLS dataplane.DataTLS) (dc *Co
 		return dc, relaytest.Accept(t, a), relaytest.Accept(t, b)
 	}
 	l := relaytest.Listen(t, relaytest.Server)
-	h := hole(l)
+	h := pinholeTo(l)
 	h.Active = m == active
 	dc, err := p.Open(context.Background(), h, dataTLS)
 	if err == nil {

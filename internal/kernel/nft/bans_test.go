@@ -30,8 +30,8 @@ func TestBans(t *testing.T) {
 	random := rand.New(rand.NewPCG(14, 8))
 	var l ban.List
 	nfttest.Apply(t, c, banning(&l))
-	const hole = `192.168.5.1 . 192.168.5.2 . 50000`
-	nfttest.Run(t, h, "add element inet ftpgate pinhole4 { "+hole+" : 203.0.113.21 . 40000 }")
+	const pinhole = `192.168.5.1 . 192.168.5.2 . 50000`
+	nfttest.Run(t, h, "add element inet ftpgate pinhole4 { "+pinhole+" : 203.0.113.21 . 40000 }")
 	l.Deny([]netip.Prefix{netip.MustParsePrefix("255.255.255.0/24"), netip.MustParsePrefix("ff00::/8")})
 	for i := range 100 {
 		p, _ := netip.AddrFrom4([4]byte{192, 0, 2, byte(random.IntN(256))}).Prefix(26 + random.IntN(7))
@@ -53,7 +53,7 @@ func TestBans(t *testing.T) {
 		}
 	}
 	listed := nfttest.List(t, h)
-	if !strings.Contains(listed, hole) {
+	if !strings.Contains(listed, pinhole) {
 		t.Errorf("got a table that was replaced:\n%s", listed)
 	}
 	if !strings.Contains(listed, "expires 1h") || !strings.Contains(listed, "255.255.255.0/24") {
@@ -67,7 +67,7 @@ func TestBans(t *testing.T) {
 		t.Errorf("after the repair got differences %q, error %v; want none", found, err)
 	}
 	nfttest.Apply(t, c, banning(&ban.List{}))
-	if listed := nfttest.List(t, h); strings.Contains(listed, "banned") || !strings.Contains(listed, hole) {
+	if listed := nfttest.List(t, h); strings.Contains(listed, "banned") || !strings.Contains(listed, pinhole) {
 		t.Errorf("got without bans\n%s", listed)
 	}
 }

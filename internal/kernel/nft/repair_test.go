@@ -36,9 +36,9 @@ func TestRepair(t *testing.T) {
 	c := nfttest.Open(t, h)
 	table := ruleset.Build("ftpgate", rulesettest.Cases()[8].Forwards)
 	nfttest.Apply(t, c, table)
-	const hole = `{ 192.168.5.1 . 192.168.5.2 . 50000 : 203.0.113.21 . 40000 }`
+	const pinhole = `{ 192.168.5.1 . 192.168.5.2 . 50000 : 203.0.113.21 . 40000 }`
 	want := normalized(t, h)
-	nfttest.Run(t, h, "add element inet ftpgate pinhole4 "+hole)
+	nfttest.Run(t, h, "add element inet ftpgate pinhole4 "+pinhole)
 	for _, test := range []struct {
 		command     string
 		differences []string
@@ -80,7 +80,7 @@ func TestRepair(t *testing.T) {
 		if got := normalized(t, h); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: got\n%s", test.command, nfttest.List(t, h))
 		}
-		nfttest.Run(t, h, "add element inet ftpgate pinhole4 "+hole)
+		nfttest.Run(t, h, "add element inet ftpgate pinhole4 "+pinhole)
 	}
 }
 

@@ -31,7 +31,7 @@ func TestCommitTogether(t *testing.T) {
 	requests := commitRequests(p, false, first, sixth, sourceDiffers, serverDiffers)
 	for i, r := range requests {
 		if err := <-r.answer; i == 1 && !errors.Is(err, unix.ENOENT) || i != 1 && err != nil {
-			t.Errorf("add %s: got error %v", r.hole, err)
+			t.Errorf("add %s: got error %v", r.pinhole, err)
 		}
 	}
 	if len(p.installed) != 2 || p.byAge.Len() != 2 {
@@ -39,7 +39,7 @@ func TestCommitTogether(t *testing.T) {
 	}
 	for _, r := range commitRequests(p, true, first, sixth, sourceDiffers, serverDiffers, serverDiffers) {
 		if err := <-r.answer; err != nil {
-			t.Errorf("remove %s: %v", r.hole, err)
+			t.Errorf("remove %s: %v", r.pinhole, err)
 		}
 	}
 	if len(p.installed)+p.byAge.Len()+len(p.snatUsers) > 0 {
@@ -51,11 +51,11 @@ func TestCommitTogether(t *testing.T) {
 func TestDeleteEach(t *testing.T) {
 	p := idlePinholes(t, ruleset.Build("ftpgate", []forward.Resolved{
 		rulesettest.Forward("main", "192.168.5.2:2121", "203.0.113.21", forward.TrackingProxy)}))
-	hole := encodedHoles[0]
-	if err := <-commitRequests(p, false, hole)[0].answer; err != nil {
+	pinhole := encodedHoles[0]
+	if err := <-commitRequests(p, false, pinhole)[0].answer; err != nil {
 		t.Fatal(err)
 	}
-	deletions := changesOf(unix.NFT_MSG_DELSETELEM, pinholeElements(&hole))
+	deletions := changesOf(unix.NFT_MSG_DELSETELEM, pinholeElements(&pinhole))
 	if err := p.conn.commit(0, deletions[0]); err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestDeleteEach(t *testing.T) {
 func commitRequests(p *PinholeSet, remove bool, holes ...pinhole.Pinhole) []*request {
 	requests := make([]*request, len(holes))
 	for i, h := range holes {
-		requests[i] = &request{hole: h, remove: remove, answer: make(chan error, 1)}
+		requests[i] = &request{pinhole: h, remove: remove, answer: make(chan error, 1)}
 	}
 	p.commit(requests)
 	return requests

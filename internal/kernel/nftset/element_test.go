@@ -28,10 +28,10 @@ var encodedHoles = []pinhole.Pinhole{
 // set, for names that are not known yet; and its flags neither refuse an existing element nor leave out
 // NLM_F_CREATE in a deletion.
 func TestElementByLibrary(t *testing.T) {
-	for _, hole := range encodedHoles {
+	for _, p := range encodedHoles {
 		for m := range pinholeMaps {
-			h, body, set := encoded(m, hole, unix.NFT_MSG_NEWSETELEM)
-			want := byLibrary(t, m, hole, true)
+			h, body, set := encoded(m, p, unix.NFT_MSG_NEWSETELEM)
+			want := byLibrary(t, m, p, true)
 			if !bytes.Equal(body, want.Data) {
 				t.Errorf("add to %s: got\n%x\nwant\n%x", set, body, want.Data)
 			}
@@ -40,8 +40,8 @@ func TestElementByLibrary(t *testing.T) {
 				t.Errorf("add to %s: got type %x, flags %x; want %x, %x",
 					set, h.Type, flags, want.Header.Type, want.Header.Flags)
 			}
-			_, body, set = encoded(m, hole, unix.NFT_MSG_DELSETELEM)
-			if want = byLibrary(t, m, hole, false); !bytes.Equal(body, want.Data) {
+			_, body, set = encoded(m, p, unix.NFT_MSG_DELSETELEM)
+			if want = byLibrary(t, m, p, false); !bytes.Equal(body, want.Data) {
 				t.Errorf("delete from %s: got\n%x\nwant\n%x", set, body, want.Data)
 			}
 		}
@@ -49,9 +49,9 @@ func TestElementByLibrary(t *testing.T) {
 }
 
 // encoded returns the message with the element of a pinhole in one of its maps, and the name of that map.
-func encoded(r role, hole pinhole.Pinhole, operation uint16) (h netlink.Header, body []byte, set string) {
+func encoded(r role, p pinhole.Pinhole, operation uint16) (h netlink.Header, body []byte, set string) {
 	c := newElementConn("ftpgate")
-	c.encode(pinhole.Lifetime, []change{{operation, pinholeElement(r, &hole)}})
+	c.encode(pinhole.Lifetime, []change{{operation, pinholeElement(r, &p)}})
 	i := 0
 	for header, b := range netlink.Messages(c.out) {
 		if i++; i == 2 { // after NFNL_MSG_BATCH_BEGIN
@@ -91,9 +91,9 @@ func (b *libraryBatch) flush(t testing.TB) {
 }
 
 // byLibrary encodes an element with the library, and removes the id of the set.
-func byLibrary(t testing.TB, r role, hole pinhole.Pinhole, add bool) mdlayher.Message {
+func byLibrary(t testing.TB, r role, p pinhole.Pinhole, add bool) mdlayher.Message {
 	b := newLibraryBatch(t)
-	b.queue(t, r, hole, add)
+	b.queue(t, r, p, add)
 	b.flush(t)
 	m := b.captured[1]
 	attributes := netlink.Buffer(bytes.Clone(m.Data[:netlink.NetfilterLen]))
@@ -109,9 +109,9 @@ func byLibrary(t testing.TB, r role, hole pinhole.Pinhole, add bool) mdlayher.Me
 }
 
 // queue queues the element of a pinhole in one of its maps.
-func (b *libraryBatch) queue(t testing.TB, r role, hole pinhole.Pinhole, add bool) {
+func (b *libraryBatch) queue(t testing.TB, r role, p pinhole.Pinhole, add bool) {
 	version, address := ruleset.IPv4, nftables.TypeIPAddr
-	if hole.From.Is6() {
+	if p.From.Is6() {
 		version, address = ruleset.IPv6, nftables.TypeIP6Addr
 	}
 	set := &nftables.Set{
@@ -119,20 +119,20 @@ func (b *libraryBatch) queue(t testing.TB, r role, hole pinhole.Pinhole, add boo
 		IsMap: true, HasTimeout: true, Concatenation: true,
 	}
 	var element nftables.SetElement
-	from, at, to := hole.From.AsSlice(), hole.Listen.Addr().AsSlice(), hole.Target.Addr().AsSlice()
+	from, at, to := p.From.AsSlice(), p.Listen.Addr().AsSlice(), p.Target.Addr().AsSlice()
 	switch r {
 	case dnatMap: // ADDR . ADDR . PORT : ADDR . PORT
 		set.Name = ruleset.PinholeMap(version).Name
 		set.KeyType = nftables.MustConcatSetType(address, address, nftables.TypeInetService)
 		set.DataType = nftables.MustConcatSetType(address, nftables.TypeInetService)
-		element.Key = bytes.Join([][]byte{from, at, padded(hole.Listen.Port())}, nil)
-		element.Val = bytes.Join([][]byte{to, padded(hole.Target.Port())}, nil)
+		element.Key = bytes.Join([][]byte{from, at, padded(p.Listen.Port())}, nil)
+		element.Val = bytes.Join([][]byte{to, padded(p.Target.Port())}, nil)
 	case snatMap: // ADDR . ADDR . ADDR . PORT : ADDR
 		set.Name = ruleset.SourceMap(version).Name
 		set.KeyType = nftables.MustConcatSetType(address, address, address, nftables.TypeInetService)
 		set.DataType = address
-		element.Key = bytes.Join([][]byte{from, at, to, padded(hole.Target.Port())}, nil)
-		element.Val = hole.SourceIP.AsSlice()
+		element.Key = bytes.Join([][]byte{from, at, to, padded(p.Target.Port())}, nil)
+		element.Val = p.SourceIP.AsSlice()
 	}
 	var err error
 	if add {

@@ -68,23 +68,23 @@ func opened(t testing.TB, h *lab.Host, open func() (*nftset.PinholeSet, error)) 
 	return p
 }
 
-func parseHole(t testing.TB, s string) pinhole.Pinhole {
+func parsePinhole(t testing.TB, s string) pinhole.Pinhole {
 	t.Helper()
 	f := strings.Split(s, " > ")
 	return pinhole.Pinhole{From: netip.MustParseAddr(f[0]), Listen: netip.MustParseAddrPort(f[1]),
 		SourceIP: netip.MustParseAddr(f[2]), Target: netip.MustParseAddrPort(f[3])}
 }
 
-func add(t testing.TB, p *nftset.PinholeSet, hole pinhole.Pinhole) {
+func add(t testing.TB, p *nftset.PinholeSet, pinhole pinhole.Pinhole) {
 	t.Helper()
-	if err := p.Add(hole); err != nil {
+	if err := p.Add(pinhole); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func remove(t testing.TB, p *nftset.PinholeSet, hole pinhole.Pinhole) {
+func remove(t testing.TB, p *nftset.PinholeSet, pinhole pinhole.Pinhole) {
 	t.Helper()
-	if err := p.Remove(hole); err != nil {
+	if err := p.Remove(pinhole); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -121,27 +121,27 @@ func wantRefused(t testing.TB, h *lab.Host, from netip.Addr, to netip.AddrPort) 
 }
 
 // through makes the connection of a pinhole and returns both ends.
-func through(t testing.TB, h *lab.Host, hole pinhole.Pinhole, ln *net.TCPListener) (from, to *net.TCPConn) {
+func through(t testing.TB, h *lab.Host, p pinhole.Pinhole, ln *net.TCPListener) (from, to *net.TCPConn) {
 	t.Helper()
-	from, err := dial(t, h, hole.From, hole.Listen)
+	from, err := dial(t, h, p.From, p.Listen)
 	if err != nil {
-		t.Fatalf("%s: %v", hole, err)
+		t.Fatalf("%s: %v", p, err)
 	}
 	t.Cleanup(func() { from.Close() })
 	ln.SetDeadline(time.Now().Add(patience))
 	if to, err = ln.AcceptTCP(); err != nil {
-		t.Fatalf("%s: %v", hole, err)
+		t.Fatalf("%s: %v", p, err)
 	}
 	t.Cleanup(func() { to.Close() })
-	if got := to.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap(); got != hole.SourceIP {
-		t.Errorf("%s: the far end sees %s", hole, got)
+	if got := to.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap(); got != p.SourceIP {
+		t.Errorf("%s: the far end sees %s", p, got)
 	}
 	return from, to
 }
 
-func wantThrough(t testing.TB, h *lab.Host, hole pinhole.Pinhole, ln *net.TCPListener) {
+func wantThrough(t testing.TB, h *lab.Host, p pinhole.Pinhole, ln *net.TCPListener) {
 	t.Helper()
-	from, to := through(t, h, hole, ln)
+	from, to := through(t, h, p, ln)
 	wantEcho(t, from, to)
 	for _, c := range []*net.TCPConn{from, to} {
 		c.SetLinger(0)

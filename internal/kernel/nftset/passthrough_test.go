@@ -68,8 +68,8 @@ func parsePassthrough(t *testing.T, s string) pinhole.Passthrough {
 	}
 }
 
-// hole returns the pinhole of one connection through a passthrough range.
-func hole(p pinhole.Passthrough, port uint16) pinhole.Pinhole {
+// pinholeIn returns the pinhole of one connection through a passthrough range.
+func pinholeIn(p pinhole.Passthrough, port uint16) pinhole.Pinhole {
 	return pinhole.Pinhole{From: p.From, Listen: netip.AddrPortFrom(p.Listen, port),
 		Target: netip.AddrPortFrom(p.Target, port), SourceIP: p.SourceIP}
 }
@@ -99,12 +99,12 @@ func TestPassthrough(t *testing.T) {
 			at := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(passthrough.Listen, port) }
 			lns := map[uint16]*net.TCPListener{}
 			for _, port := range []uint16{49999, 50000, 50007, 50100, 50101} {
-				lns[port] = listen(t, l.Server(), hole(passthrough, port).Target)
+				lns[port] = listen(t, l.Server(), pinholeIn(passthrough, port).Target)
 			}
 			wantRefused(t, l.Client(), passthrough.From, at(50007))
 			pass(t, p.Add, passthrough)
 			for _, port := range []uint16{50000, 50007, 50007, 50100} {
-				wantThrough(t, l.Client(), hole(passthrough, port), lns[port])
+				wantThrough(t, l.Client(), pinholeIn(passthrough, port), lns[port])
 			}
 			wantRefused(t, l.Client(), passthrough.From, at(49999))
 			wantRefused(t, l.Client(), passthrough.From, at(50101))
@@ -113,14 +113,14 @@ func TestPassthrough(t *testing.T) {
 				wantRefused(t, l.Client(), passthrough.From,
 					netip.AddrPortFrom(netip.MustParseAddr(tt.elsewhere), 50007))
 			}
-			client, server := through(t, l.Client(), hole(passthrough, 50007), lns[50007])
+			client, server := through(t, l.Client(), pinholeIn(passthrough, 50007), lns[50007])
 			pass(t, p.Remove, passthrough)
 			wantRefused(t, l.Client(), passthrough.From, at(50007))
 			wantEcho(t, client, server)
 			pass(t, p.Remove, passthrough)
 			pass(t, p.Add, passthrough)
 			pass(t, p.Add, passthrough)
-			wantThrough(t, l.Client(), hole(passthrough, 50007), lns[50007])
+			wantThrough(t, l.Client(), pinholeIn(passthrough, 50007), lns[50007])
 			pass(t, p.Remove, passthrough)
 			wantRefused(t, l.Client(), passthrough.From, at(50007))
 		})
@@ -135,12 +135,12 @@ func TestPassthroughTwoClients(t *testing.T) {
 	two := parsePassthrough(t, "192.168.5.9 > 192.168.5.2 > 203.0.113.2 > 203.0.113.22")
 	for _, passthrough := range []pinhole.Passthrough{one, two} {
 		pass(t, p.Add, passthrough)
-		wantThrough(t, l.Client(), hole(passthrough, 50007), listen(t, l.Server(), hole(passthrough,
+		wantThrough(t, l.Client(), pinholeIn(passthrough, 50007), listen(t, l.Server(), pinholeIn(passthrough,
 			50007).Target))
 	}
 	pass(t, p.Remove, one)
 	wantRefused(t, l.Client(), one.From, netip.AddrPortFrom(one.Listen, 50007))
-	wantThrough(t, l.Client(), hole(two, 50008), listen(t, l.Server(), hole(two, 50008).Target))
+	wantThrough(t, l.Client(), pinholeIn(two, 50008), listen(t, l.Server(), pinholeIn(two, 50008).Target))
 }
 
 // A range is renewed before it expires, and connections meanwhile come through. Without renewal it expires.
@@ -150,10 +150,10 @@ func TestPassthroughRenewed(t *testing.T) {
 	const timeout = time.Second
 	p := openPassthroughsFor(t, l.Gateway(), func(err error) { t.Error(err) }, time.Millisecond, timeout)
 	passthrough := parsePassthrough(t, usualPassthrough)
-	ln := listen(t, l.Server(), hole(passthrough, 50007).Target)
+	ln := listen(t, l.Server(), pinholeIn(passthrough, 50007).Target)
 	pass(t, p.Add, passthrough)
 	for stop := time.Now().Add(2 * timeout); time.Now().Before(stop) && !t.Failed(); {
-		wantThrough(t, l.Client(), hole(passthrough, 50007), ln)
+		wantThrough(t, l.Client(), pinholeIn(passthrough, 50007), ln)
 	}
 	p.Close()
 	for stop := time.Now().Add(patience); len(listed(t, l.Gateway())) > 0; {
@@ -204,7 +204,7 @@ func TestPassthroughTableGone(t *testing.T) {
 		}
 	}, time.Millisecond, time.Hour)
 	passthrough := parsePassthrough(t, usualPassthrough)
-	ln := listen(t, l.Server(), hole(passthrough, 50007).Target)
+	ln := listen(t, l.Server(), pinholeIn(passthrough, 50007).Target)
 	pass(t, p.Add, passthrough)
 	if err := c.Remove("ftpgate"); err != nil {
 		t.Fatal(err)
@@ -230,7 +230,7 @@ func TestPassthroughTableGone(t *testing.T) {
 	if err := p.Renew(); err != nil {
 		t.Fatal(err)
 	}
-	wantThrough(t, l.Client(), hole(passthrough, 50007), ln)
+	wantThrough(t, l.Client(), pinholeIn(passthrough, 50007), ln)
 	wantRefused(t, l.Client(), other.From, netip.AddrPortFrom(other.Listen, 50007))
 	if err := c.Remove("ftpgate"); err != nil {
 		t.Fatal(err)
@@ -244,14 +244,14 @@ func TestPassthroughOutlivesReload(t *testing.T) {
 	l, c := passthroughLab(t)
 	p := openPassthroughs(t, l.Gateway())
 	passthrough := parsePassthrough(t, usualPassthrough)
-	ln := listen(t, l.Server(), hole(passthrough, 50007).Target)
+	ln := listen(t, l.Server(), pinholeIn(passthrough, 50007).Target)
 	pass(t, p.Add, passthrough)
 	changed := rulesettest.Forward("main", "192.168.5.2:2121", "203.0.113.21", forward.TrackingProxy)
 	changed.ServerPorts = forward.PortRange{First: 40000, Last: 40500}
 	for _, forwards := range [][]forward.Resolved{{changed}, nil} {
 		nfttest.Apply(t, c, ruleset.Build("ftpgate", forwards, p.Ranges()...))
 		wantElements(t, l.Gateway(), 2)
-		wantThrough(t, l.Client(), hole(passthrough, 50007), ln)
+		wantThrough(t, l.Client(), pinholeIn(passthrough, 50007), ln)
 	}
 	pass(t, p.Remove, passthrough)
 	if got := p.Ranges(); len(got) > 0 {
@@ -291,7 +291,7 @@ func TestPassthroughLeftover(t *testing.T) {
 	pass(t, crashed.Add, parsePassthrough(t, "192.168.5.1 > 192.168.5.2 > 203.0.113.2 > 203.0.113.22"))
 	passthrough := parsePassthrough(t, usualPassthrough)
 	pass(t, p.Add, passthrough)
-	wantThrough(t, l.Client(), hole(passthrough, 50007), listen(t, l.Server(), hole(passthrough,
+	wantThrough(t, l.Client(), pinholeIn(passthrough, 50007), listen(t, l.Server(), pinholeIn(passthrough,
 		50007).Target))
 }
 

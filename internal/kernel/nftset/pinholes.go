@@ -46,7 +46,7 @@ type PinholeSet struct {
 }
 
 type installedPinhole struct {
-	hole    pinhole.Pinhole
+	pinhole pinhole.Pinhole
 	expires time.Time // when the writer deletes it
 }
 
@@ -76,16 +76,16 @@ func openPinholes(table string, life, timeout time.Duration) (*PinholeSet, error
 }
 
 // Add accepts at most pinhole.FirstPackets first packets of the pinhole's connection, within
-// pinhole.Lifetime, or longer after Keep. It returns when the pinhole is in the kernel. hole.Listen has a
+// pinhole.Lifetime, or longer after Keep. It returns when the pinhole is in the kernel. pinhole.Listen has a
 // port, and all addresses are of one family. The pinhole replaces another one with the same From and Listen.
 // The error wraps ENOENT if the table or its maps are gone, ENFILE if ruleset.MaxPinholes are open, and
 // net.ErrClosed.
-func (p *PinholeSet) Add(hole pinhole.Pinhole) error {
-	if !hole.OneFamily() || hole.Listen.Port() == 0 || hole.Target.Port() == 0 {
-		return fmt.Errorf("nftset: add pinhole %s: want addresses of one family, and ports", hole)
+func (p *PinholeSet) Add(pinhole pinhole.Pinhole) error {
+	if !pinhole.OneFamily() || pinhole.Listen.Port() == 0 || pinhole.Target.Port() == 0 {
+		return fmt.Errorf("nftset: add pinhole %s: want addresses of one family, and ports", pinhole)
 	}
-	if err := p.await(&request{hole: hole}); err != nil {
-		return fmt.Errorf("nftset: add pinhole %s: %w", hole, err)
+	if err := p.await(&request{pinhole: pinhole}); err != nil {
+		return fmt.Errorf("nftset: add pinhole %s: %w", pinhole, err)
 	}
 	return nil
 }
@@ -93,9 +93,9 @@ func (p *PinholeSet) Add(hole pinhole.Pinhole) error {
 // Remove closes a pinhole. When it returns, no connection can be made any more; an existing one continues. It
 // is no error if there is no such pinhole, or if another program deleted it with its table. After an error
 // the kernel closes the pinhole at the end of its lifetime.
-func (p *PinholeSet) Remove(hole pinhole.Pinhole) error {
-	if err := p.await(&request{hole: hole, remove: true}); err != nil {
-		return fmt.Errorf("nftset: remove pinhole %s: %w", hole, err)
+func (p *PinholeSet) Remove(pinhole pinhole.Pinhole) error {
+	if err := p.await(&request{pinhole: pinhole, remove: true}); err != nil {
+		return fmt.Errorf("nftset: remove pinhole %s: %w", pinhole, err)
 	}
 	return nil
 }
@@ -103,18 +103,18 @@ func (p *PinholeSet) Remove(hole pinhole.Pinhole) error {
 // Keep keeps a pinhole open longer: at each end of its lifetime the lifetime begins anew if wanted returns
 // true. It does not wait, and wanted must not either. A pinhole that was used must not be wanted, because it
 // would serve a second connection.
-func (p *PinholeSet) Keep(hole pinhole.Pinhole, wanted func() bool) {
+func (p *PinholeSet) Keep(pinhole pinhole.Pinhole, wanted func() bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.kept[hole] = wanted
+	p.kept[pinhole] = wanted
 }
 
 // takeKept removes and returns the function that Keep set for a pinhole.
-func (p *PinholeSet) takeKept(hole pinhole.Pinhole) (wanted func() bool) {
+func (p *PinholeSet) takeKept(pinhole pinhole.Pinhole) (wanted func() bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	wanted = p.kept[hole]
-	delete(p.kept, hole)
+	wanted = p.kept[pinhole]
+	delete(p.kept, pinhole)
 	return wanted
 }
 
@@ -141,21 +141,21 @@ func (p *PinholeSet) add(requests []*request) {
 	}
 	changes := make([]change, 0, len(requests)*int(pinholeMaps))
 	for _, r := range requests {
-		changes = append(changes, p.replaced(&r.hole)...)
+		changes = append(changes, p.replaced(&r.pinhole)...)
 	}
 	for m := range pinholeMaps {
 		for _, r := range requests {
-			changes = append(changes, change{unix.NFT_MSG_NEWSETELEM, pinholeElement(m, &r.hole)})
+			changes = append(changes, change{unix.NFT_MSG_NEWSETELEM, pinholeElement(m, &r.pinhole)})
 		}
 	}
 	err := p.conn.commit(p.timeout, changes...)
 	for _, r := range requests {
 		errAlone := err
 		if err != nil {
-			errAlone = p.conn.add(p.timeout, pinholeElements(&r.hole))
+			errAlone = p.conn.add(p.timeout, pinholeElements(&r.pinhole))
 		}
 		if errAlone == nil {
-			p.record(r.hole)
+			p.record(r.pinhole)
 		}
 		r.done(errAlone)
 	}
@@ -168,7 +168,7 @@ func (p *PinholeSet) add(requests []*request) {
 func (p *PinholeSet) remove(requests []*request) {
 	changes := make([]change, 0, len(requests)*int(pinholeMaps))
 	for _, r := range requests {
-		r.deletions = p.forget(&r.hole)
+		r.deletions = p.forget(&r.pinhole)
 	}
 	for m := range pinholeMaps {
 		for _, r := range requests {
@@ -208,8 +208,8 @@ func (p *PinholeSet) expire(now time.Time) time.Duration {
 		if next = oldest.expires.Sub(now); next > 0 {
 			break
 		}
-		r := &request{hole: oldest.hole}
-		if wanted := p.takeKept(r.hole); wanted != nil && wanted() {
+		r := &request{pinhole: oldest.pinhole}
+		if wanted := p.takeKept(r.pinhole); wanted != nil && wanted() {
 			r.wanted = wanted
 			renewed = append(renewed, r)
 		} else {
@@ -222,44 +222,44 @@ func (p *PinholeSet) expire(now time.Time) time.Duration {
 	}
 	for _, r := range renewed { // one by one: they may share an element of an snatMap
 		p.add([]*request{r})
-		p.Keep(r.hole, r.wanted)
+		p.Keep(r.pinhole, r.wanted)
 	}
 	return next
 }
 
-func (p *PinholeSet) record(hole pinhole.Pinhole) {
-	p.installed[pinholeKeyOf(hole)] = p.byAge.PushBack(&installedPinhole{hole, time.Now().Add(p.life)})
-	p.snatUsers[snatKeyOf(hole)]++
+func (p *PinholeSet) record(pinhole pinhole.Pinhole) {
+	p.installed[pinholeKeyOf(pinhole)] = p.byAge.PushBack(&installedPinhole{pinhole, time.Now().Add(p.life)})
+	p.snatUsers[snatKeyOf(pinhole)]++
 }
 
 // forget drops a pinhole from the record, and returns the changes that delete its elements from the kernel.
 // It keeps an element that other pinholes share.
-func (p *PinholeSet) forget(hole *pinhole.Pinhole) []change {
-	p.takeKept(*hole)
-	e := p.installed[pinholeKeyOf(*hole)]
-	if e == nil || e.Value.(*installedPinhole).hole != *hole {
+func (p *PinholeSet) forget(pinhole *pinhole.Pinhole) []change {
+	p.takeKept(*pinhole)
+	e := p.installed[pinholeKeyOf(*pinhole)]
+	if e == nil || e.Value.(*installedPinhole).pinhole != *pinhole {
 		return nil
 	}
 	p.byAge.Remove(e)
-	delete(p.installed, pinholeKeyOf(*hole))
+	delete(p.installed, pinholeKeyOf(*pinhole))
 	deletions := make([]change, 0, pinholeMaps)
-	deletions = append(deletions, change{unix.NFT_MSG_DELSETELEM, pinholeElement(dnatMap, hole)})
-	key := snatKeyOf(*hole)
+	deletions = append(deletions, change{unix.NFT_MSG_DELSETELEM, pinholeElement(dnatMap, pinhole)})
+	key := snatKeyOf(*pinhole)
 	if p.snatUsers[key]--; p.snatUsers[key] == 0 {
 		delete(p.snatUsers, key)
-		deletions = append(deletions, change{unix.NFT_MSG_DELSETELEM, pinholeElement(snatMap, hole)})
+		deletions = append(deletions, change{unix.NFT_MSG_DELSETELEM, pinholeElement(snatMap, pinhole)})
 	}
 	return deletions
 }
 
 // replaced returns the deletions that a new pinhole needs: of the pinhole with the same key, and of the
 // shared element in the snatMap, so that its timeout starts again.
-func (p *PinholeSet) replaced(hole *pinhole.Pinhole) (deletions []change) {
-	if e := p.installed[pinholeKeyOf(*hole)]; e != nil {
-		deletions = p.forget(&e.Value.(*installedPinhole).hole)
+func (p *PinholeSet) replaced(pinhole *pinhole.Pinhole) (deletions []change) {
+	if e := p.installed[pinholeKeyOf(*pinhole)]; e != nil {
+		deletions = p.forget(&e.Value.(*installedPinhole).pinhole)
 	}
-	if p.snatUsers[snatKeyOf(*hole)] > 0 {
-		deletions = append(deletions, change{unix.NFT_MSG_DELSETELEM, pinholeElement(snatMap, hole)})
+	if p.snatUsers[snatKeyOf(*pinhole)] > 0 {
+		deletions = append(deletions, change{unix.NFT_MSG_DELSETELEM, pinholeElement(snatMap, pinhole)})
 	}
 	return deletions
 }

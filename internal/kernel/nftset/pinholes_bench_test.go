@@ -30,11 +30,11 @@ func BenchmarkPinholes(b *testing.B) {
 			for i := range callers {
 				all.Go(func() {
 					for j := range b.N / callers {
-						hole := numbered(i<<12 | j&0xfff)
-						if err := p.Add(hole); err != nil {
+						pinhole := numbered(i<<12 | j&0xfff)
+						if err := p.Add(pinhole); err != nil {
 							b.Error(err)
 						}
-						if err := p.Remove(hole); err != nil {
+						if err := p.Remove(pinhole); err != nil {
 							b.Error(err)
 						}
 					}

@@ -33,7 +33,7 @@ func TestPinhole(t *testing.T) {
 	for _, tt := range []struct {
 		name       string
 		from, to   *lab.Host
-		hole       string // as Pinhole.String writes it
+		pinhole    string // as Pinhole.String writes it
 		unexpected string // another address of from
 	}{
 		{"passive", l.Client(), l.Server(),
@@ -56,23 +56,23 @@ func TestPinhole(t *testing.T) {
 			"2001:db8:113::22"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			hole := parseHole(t, tt.hole)
-			ln := listen(t, tt.to, hole.Target)
-			wantRefused(t, tt.from, hole.From, hole.Listen)
-			add(t, p, hole)
-			wantRefused(t, tt.from, netip.MustParseAddr(tt.unexpected), hole.Listen)
+			spec := parsePinhole(t, tt.pinhole)
+			ln := listen(t, tt.to, spec.Target)
+			wantRefused(t, tt.from, spec.From, spec.Listen)
+			add(t, p, spec)
+			wantRefused(t, tt.from, netip.MustParseAddr(tt.unexpected), spec.Listen)
 			for range pinhole.FirstPackets {
-				wantThrough(t, tt.from, hole, ln)
+				wantThrough(t, tt.from, spec, ln)
 			}
-			wantRefused(t, tt.from, hole.From, hole.Listen)
-			remove(t, p, hole)
-			add(t, p, hole)
-			remove(t, p, hole)
-			remove(t, p, hole)
-			wantRefused(t, tt.from, hole.From, hole.Listen)
-			add(t, p, hole)
-			wantThrough(t, tt.from, hole, ln)
-			remove(t, p, hole)
+			wantRefused(t, tt.from, spec.From, spec.Listen)
+			remove(t, p, spec)
+			add(t, p, spec)
+			remove(t, p, spec)
+			remove(t, p, spec)
+			wantRefused(t, tt.from, spec.From, spec.Listen)
+			add(t, p, spec)
+			wantThrough(t, tt.from, spec, ln)
+			remove(t, p, spec)
 		})
 	}
 }
@@ -80,17 +80,17 @@ func TestPinhole(t *testing.T) {
 // A connection that came through needs neither the pinhole nor the PinholeSet any more.
 func TestPinholeEstablished(t *testing.T) {
 	l, p := pinholeLab(t)
-	hole := parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
-	ln := listen(t, l.Server(), hole.Target)
-	add(t, p, hole)
-	client, server := through(t, l.Client(), hole, ln)
-	remove(t, p, hole)
+	pinhole := parsePinhole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
+	ln := listen(t, l.Server(), pinhole.Target)
+	add(t, p, pinhole)
+	client, server := through(t, l.Client(), pinhole, ln)
+	remove(t, p, pinhole)
 	wantEcho(t, client, server)
 	if err := p.Close(); err != nil {
 		t.Fatal(err)
 	}
 	wantEcho(t, client, server)
-	if err := p.Add(hole); !errors.Is(err, net.ErrClosed) {
+	if err := p.Add(pinhole); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("add after close: got %v; want %v", err, net.ErrClosed)
 	}
 	if err := p.Close(); err != nil {
@@ -103,7 +103,7 @@ func TestPinholeEstablished(t *testing.T) {
 func TestPinholeSharedSource(t *testing.T) {
 	labtest.Need(t, "nft")
 	l, p := pinholeLab(t)
-	one := parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.2 > 203.0.113.21:40000")
+	one := parsePinhole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.2 > 203.0.113.21:40000")
 	two := one
 	two.Listen = netip.AddrPortFrom(one.Listen.Addr(), 50001)
 	ln := listen(t, l.Server(), one.Target)
@@ -119,14 +119,14 @@ func TestPinholeSharedSource(t *testing.T) {
 // The last pinhole with a key replaces the others.
 func TestPinholeElsewhere(t *testing.T) {
 	l, p := pinholeLab(t)
-	add(t, p, parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000"))
+	add(t, p, parsePinhole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000"))
 	for _, s := range []string{
 		"192.168.5.1 > 192.168.5.2:50000 > 203.0.113.2 > 203.0.113.21:40000",
 		"192.168.5.1 > 192.168.5.2:50000 > 203.0.113.2 > 203.0.113.22:40001",
 	} {
-		hole := parseHole(t, s)
-		add(t, p, hole)
-		wantThrough(t, l.Client(), hole, listen(t, l.Server(), hole.Target))
+		pinhole := parsePinhole(t, s)
+		add(t, p, pinhole)
+		wantThrough(t, l.Client(), pinhole, listen(t, l.Server(), pinhole.Target))
 	}
 }
 
@@ -144,8 +144,8 @@ func TestPinholeGoesAway(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			l, _ := pinholeLab(t)
 			p := openPinholesFor(t, l.Gateway(), tt.life, tt.timeout)
-			hole := parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
-			add(t, p, hole)
+			pinhole := parsePinhole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
+			add(t, p, pinhole)
 			if tt.crash {
 				p.Close()
 			}
@@ -154,10 +154,10 @@ func TestPinholeGoesAway(t *testing.T) {
 					t.Fatalf("got\n%s\nwant no elements", nfttest.List(t, l.Gateway()))
 				}
 			}
-			wantRefused(t, l.Client(), hole.From, hole.Listen)
+			wantRefused(t, l.Client(), pinhole.From, pinhole.Listen)
 			if !tt.crash {
-				remove(t, p, hole)
-				add(t, p, hole)
+				remove(t, p, pinhole)
+				add(t, p, pinhole)
 			}
 		})
 	}
@@ -168,20 +168,20 @@ func TestPinholeGoesAway(t *testing.T) {
 func TestPinholeKeep(t *testing.T) {
 	l, _ := pinholeLab(t)
 	p := openPinholesFor(t, l.Gateway(), 50*time.Millisecond, time.Hour)
-	hole := parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
-	other := parseHole(t, "192.168.5.1 > 192.168.5.2:50001 > 203.0.113.1 > 203.0.113.21:40000")
-	add(t, p, hole)
+	pinhole := parsePinhole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
+	other := parsePinhole(t, "192.168.5.1 > 192.168.5.2:50001 > 203.0.113.1 > 203.0.113.21:40000")
+	add(t, p, pinhole)
 	add(t, p, other)
 	var unwanted atomic.Bool
 	asked := make(chan struct{}, 100)
-	p.Keep(hole, func() bool {
+	p.Keep(pinhole, func() bool {
 		asked <- struct{}{}
 		return !unwanted.Load()
 	})
 	for range 4 {
 		<-asked
 	}
-	wantThrough(t, l.Client(), hole, listen(t, l.Server(), hole.Target))
+	wantThrough(t, l.Client(), pinhole, listen(t, l.Server(), pinhole.Target))
 	wantRefused(t, l.Client(), other.From, other.Listen)
 	unwanted.Store(true)
 	for stop := time.Now().Add(patience); len(listed(t, l.Gateway())) > 0; {
@@ -194,7 +194,7 @@ func TestPinholeKeep(t *testing.T) {
 func TestPinholeTimeout(t *testing.T) {
 	labtest.Need(t, "nft")
 	l, p := pinholeLab(t)
-	add(t, p, parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000"))
+	add(t, p, parsePinhole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000"))
 	if got := strings.Count(nfttest.List(t, l.Gateway()), "timeout 35s"); got != 2 {
 		t.Errorf("got\n%s\nwant two elements with a timeout of 35 s", nfttest.List(t, l.Gateway()))
 	}
@@ -230,20 +230,20 @@ func TestPinholeTenThousand(t *testing.T) {
 func TestPinholeTableGone(t *testing.T) {
 	l, p := pinholeLab(t)
 	c := nfttest.Open(t, l.Gateway())
-	hole := parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
-	add(t, p, hole)
+	pinhole := parsePinhole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
+	add(t, p, pinhole)
 	if err := c.Remove("ftpgate"); err != nil {
 		t.Fatal(err)
 	}
-	remove(t, p, hole)
-	err := p.Add(hole)
-	want := "nftset: add pinhole " + hole.String() + ": table ftpgate or its set pinhole4 is gone: "
+	remove(t, p, pinhole)
+	err := p.Add(pinhole)
+	want := "nftset: add pinhole " + pinhole.String() + ": table ftpgate or its set pinhole4 is gone: "
 	if !errors.Is(err, unix.ENOENT) || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("got error %v; want %sENOENT", err, want)
 	}
 	nfttest.Apply(t, c, pinholeTable())
-	add(t, p, hole)
-	wantThrough(t, l.Client(), hole, listen(t, l.Server(), hole.Target))
+	add(t, p, pinhole)
+	wantThrough(t, l.Client(), pinhole, listen(t, l.Server(), pinhole.Target))
 }
 
 // Pinholes that another program has deleted come back, those that are still there are replaced, and those
@@ -251,15 +251,15 @@ func TestPinholeTableGone(t *testing.T) {
 func TestPinholeRestore(t *testing.T) {
 	l, p := pinholeLab(t)
 	c := nfttest.Open(t, l.Gateway())
-	hole := parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
-	used := parseHole(t, "192.168.5.1 > 192.168.5.2:50001 > 203.0.113.1 > 203.0.113.21:40000")
+	spec := parsePinhole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
+	used := parsePinhole(t, "192.168.5.1 > 192.168.5.2:50001 > 203.0.113.1 > 203.0.113.21:40000")
 	restore := func(want error) {
 		t.Helper()
 		if err := p.Restore(func(h pinhole.Pinhole) bool { return h == used }); !errors.Is(err, want) {
 			t.Fatalf("got error %v; want %v", err, want)
 		}
 	}
-	add(t, p, hole)
+	add(t, p, spec)
 	add(t, p, used)
 	if err := c.Remove("ftpgate"); err != nil {
 		t.Fatal(err)
@@ -270,10 +270,10 @@ func TestPinholeRestore(t *testing.T) {
 		restore(nil)
 		wantElements(t, l.Gateway(), 2)
 	}
-	ln := listen(t, l.Server(), hole.Target)
-	wantThrough(t, l.Client(), hole, ln)
+	ln := listen(t, l.Server(), spec.Target)
+	wantThrough(t, l.Client(), spec, ln)
 	wantRefused(t, l.Client(), used.From, used.Listen)
-	remove(t, p, hole)
+	remove(t, p, spec)
 	remove(t, p, used)
 	wantElements(t, l.Gateway(), 0)
 }
@@ -288,8 +288,8 @@ func TestPinholeOutlivesReload(t *testing.T) {
 	}
 	nfttest.Apply(t, c, ruleset.Build("ftpgate", cases["proxy"]))
 	p := openPinholes(t, h)
-	hole := numbered(1)
-	add(t, p, hole)
+	pinhole := numbered(1)
+	add(t, p, pinhole)
 	nfttest.Apply(t, c, ruleset.Build("ftpgate", cases["proxy-kernel-none"]))
 	nfttest.Apply(t, c, ruleset.Build("ftpgate", cases["proxy"]))
 	wantElements(t, h, 2)
@@ -298,15 +298,15 @@ func TestPinholeOutlivesReload(t *testing.T) {
 // Of many connections at once, a few come through.
 func TestPinholeFewOfMany(t *testing.T) {
 	l, p := pinholeLab(t)
-	hole := parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
-	listen(t, l.Server(), hole.Target)
+	spec := parsePinhole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
+	listen(t, l.Server(), spec.Target)
 	for range 20 {
-		add(t, p, hole)
+		add(t, p, spec)
 		var through atomic.Int32
 		var all sync.WaitGroup
 		for range 2 * pinhole.FirstPackets {
 			all.Go(func() {
-				if c, err := dial(t, l.Client(), hole.From, hole.Listen); err == nil {
+				if c, err := dial(t, l.Client(), spec.From, spec.Listen); err == nil {
 					through.Add(1)
 					c.SetLinger(0)
 					c.Close()
@@ -316,7 +316,7 @@ func TestPinholeFewOfMany(t *testing.T) {
 		if all.Wait(); through.Load() != pinhole.FirstPackets {
 			t.Errorf("got %d connections through one pinhole; want %d", through.Load(), pinhole.FirstPackets)
 		}
-		remove(t, p, hole)
+		remove(t, p, spec)
 	}
 }
 
@@ -342,21 +342,21 @@ func TestPinholeFull(t *testing.T) {
 // An element that another process left is replaced: one that leads elsewhere, and one that is used up.
 func TestPinholeLeftover(t *testing.T) {
 	l, crashed := pinholeLab(t)
-	hole := parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
-	elsewhere := parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.2 > 203.0.113.22:40000")
-	ln := listen(t, l.Server(), hole.Target)
-	for _, left := range []pinhole.Pinhole{hole, elsewhere} {
+	here := parsePinhole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
+	elsewhere := parsePinhole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.2 > 203.0.113.22:40000")
+	ln := listen(t, l.Server(), here.Target)
+	for _, left := range []pinhole.Pinhole{here, elsewhere} {
 		add(t, crashed, left)
-		if left == hole {
+		if left == here {
 			for range pinhole.FirstPackets {
-				wantThrough(t, l.Client(), hole, ln)
+				wantThrough(t, l.Client(), here, ln)
 			}
-			wantRefused(t, l.Client(), hole.From, hole.Listen)
+			wantRefused(t, l.Client(), here.From, here.Listen)
 		}
 		p := openPinholes(t, l.Gateway())
-		add(t, p, hole)
-		wantThrough(t, l.Client(), hole, ln)
-		remove(t, p, hole)
+		add(t, p, here)
+		wantThrough(t, l.Client(), here, ln)
+		remove(t, p, here)
 	}
 }
 
@@ -384,7 +384,7 @@ func TestPinholeUnsound(t *testing.T) {
 		"192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:0",
 		"192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > [2001:db8::1]:40000",
 	} {
-		if err := p.Add(parseHole(t, s)); err == nil ||
+		if err := p.Add(parsePinhole(t, s)); err == nil ||
 			!strings.Contains(err.Error(), "want addresses of one family, and ports") {
 			t.Errorf("%s: got error %v", s, err)
 		}

@@ -12,10 +12,10 @@ const removalDelay = 50 * time.Millisecond
 
 // RemoveLater is Remove for a pinhole whose connection exists: a second one would find the far end taken. It
 // returns at once; the pinhole is deleted within removalDelay, together with others.
-func (p *PinholeSet) RemoveLater(hole pinhole.Pinhole) {
+func (p *PinholeSet) RemoveLater(pinhole pinhole.Pinhole) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.removals = append(p.removals, hole)
+	p.removals = append(p.removals, pinhole)
 	if n := len(p.removals); n == 1 || n == pinholesAtOnce {
 		p.wakeWriter()
 	}
@@ -36,8 +36,8 @@ func (p *PinholeSet) flushRemovals() {
 	p.mu.Unlock()
 	for batch := range slices.Chunk(removals, pinholesAtOnce) {
 		requests := make([]*request, len(batch))
-		for i, hole := range batch {
-			requests[i] = &request{hole: hole} // after an error the pinhole expires
+		for i, pinhole := range batch {
+			requests[i] = &request{pinhole: pinhole} // after an error the pinhole expires
 		}
 		p.remove(requests)
 	}

@@ -17,10 +17,10 @@ func TestRemoveLater(t *testing.T) {
 	l, p := pinholeLab(t)
 	for _, n := range []int{1, 300} {
 		for i := range n {
-			add(t, p, parseHole(t, numberedHole(50000+i)))
+			add(t, p, parsePinhole(t, numberedPinhole(50000+i)))
 		}
 		for i := range n {
-			p.RemoveLater(parseHole(t, numberedHole(50000+i)))
+			p.RemoveLater(parsePinhole(t, numberedPinhole(50000+i)))
 		}
 		for stop := time.Now().Add(patience); len(listed(t, l.Gateway())) > 0; {
 			if time.Now().After(stop) {
@@ -28,13 +28,13 @@ func TestRemoveLater(t *testing.T) {
 			}
 		}
 	}
-	again := parseHole(t, numberedHole(50000))
+	again := parsePinhole(t, numberedPinhole(50000))
 	add(t, p, again)
 	p.RemoveLater(again)
 	add(t, p, again) // before or after the removal
-	p.RemoveLater(parseHole(t, numberedHole(50001)))
-	add(t, p, parseHole(t, numberedHole(50002)))
-	remove(t, p, parseHole(t, numberedHole(50002)))
+	p.RemoveLater(parsePinhole(t, numberedPinhole(50001)))
+	add(t, p, parsePinhole(t, numberedPinhole(50002)))
+	remove(t, p, parsePinhole(t, numberedPinhole(50002)))
 	if err := p.Close(); err != nil { // flushes the removals
 		t.Fatal(err)
 	}
@@ -50,14 +50,14 @@ func TestPinholeEveryRequestAnswered(t *testing.T) {
 		callers.Go(func() {
 			for i := range 400 {
 				port := 50000 + c*400 + i%5 // again and again, before and after their removal
-				hole := parseHole(t, numberedHole(port))
-				if err := p.Add(hole); err != nil {
+				pinhole := parsePinhole(t, numberedPinhole(port))
+				if err := p.Add(pinhole); err != nil {
 					t.Error(err)
 					return
 				}
 				if i%3 > 0 {
-					p.RemoveLater(hole)
-				} else if err := p.Remove(hole); err != nil {
+					p.RemoveLater(pinhole)
+				} else if err := p.Remove(pinhole); err != nil {
 					t.Error(err)
 					return
 				}
@@ -76,7 +76,7 @@ func TestPinholeEveryRequestAnswered(t *testing.T) {
 	}
 }
 
-// numberedHole writes a pinhole whose ports are the same on both sides.
-func numberedHole(port int) string {
+// numberedPinhole writes a pinhole whose ports are the same on both sides.
+func numberedPinhole(port int) string {
 	return fmt.Sprintf("192.168.5.1 > 192.168.5.2:%d > 203.0.113.1 > 203.0.113.21:%d", port, port)
 }

@@ -11,7 +11,7 @@ import (
 
 // request asks to add or remove a pinhole.
 type request struct {
-	hole      pinhole.Pinhole
+	pinhole   pinhole.Pinhole
 	remove    bool
 	deletions []change    // of a removal
 	wanted    func() bool // of a renewal: see Keep
@@ -42,7 +42,7 @@ func snatKeyOf(h pinhole.Pinhole) snatKey       { return snatKey{h.From, h.Liste
 
 // conflictsWith reports whether two pinholes share a key, so that one transaction cannot add both.
 func (r *request) conflictsWith(other *request) bool {
-	return pinholeKeyOf(r.hole) == pinholeKeyOf(other.hole) || snatKeyOf(r.hole) == snatKeyOf(other.hole)
+	return pinholeKeyOf(r.pinhole) == pinholeKeyOf(other.pinhole) || snatKeyOf(r.pinhole) == snatKeyOf(other.pinhole)
 }
 
 // await queues a request and waits for the kernel's answer. If no transaction is under way, the caller
@@ -57,7 +57,7 @@ func (p *PinholeSet) await(r *request) error {
 	}
 	p.queue = append(p.queue, r)
 	// A delayed removal must not remove the pinhole that replaces the removed one.
-	key := pinholeKeyOf(r.hole)
+	key := pinholeKeyOf(r.pinhole)
 	p.removals = slices.DeleteFunc(p.removals, func(h pinhole.Pinhole) bool { return pinholeKeyOf(h) == key })
 	p.mu.Unlock()
 	if p.txLock.TryLock() { // otherwise the holder of the lock finds the request when it unlocks

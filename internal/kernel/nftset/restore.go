@@ -17,8 +17,8 @@ func (p *PinholeSet) Restore(used func(pinhole.Pinhole) bool) error {
 	defer p.unlockTx()
 	var unused []pinhole.Pinhole
 	for e := p.byAge.Front(); e != nil; e = e.Next() {
-		if hole := e.Value.(*installedPinhole).hole; !used(hole) {
-			unused = append(unused, hole)
+		if pinhole := e.Value.(*installedPinhole).pinhole; !used(pinhole) {
+			unused = append(unused, pinhole)
 		}
 	}
 	var errs []error
@@ -34,11 +34,11 @@ func (p *PinholeSet) restore(batch []pinhole.Pinhole) error {
 	var elements []element
 	shared := map[snatKey]bool{}
 	for i := range batch {
-		hole := &batch[i]
-		elements = append(elements, pinholeElement(dnatMap, hole))
-		if key := snatKeyOf(*hole); !shared[key] {
+		pinhole := &batch[i]
+		elements = append(elements, pinholeElement(dnatMap, pinhole))
+		if key := snatKeyOf(*pinhole); !shared[key] {
 			shared[key] = true
-			elements = append(elements, pinholeElement(snatMap, hole))
+			elements = append(elements, pinholeElement(snatMap, pinhole))
 		}
 	}
 	slices.SortStableFunc(elements, func(a, b element) int { return int(a.role) - int(b.role) })

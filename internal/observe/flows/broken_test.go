@@ -24,9 +24,9 @@ func TestReset(t *testing.T) {
 		"active, by the server":  {true, byDialler, "the server broke it"},
 	} {
 		w, _, _ := newTestWatcher()
-		hole := testPinhole
-		hole.Active = tt.active
-		x := w.Expect(hole)
+		p := testPinhole
+		p.Active = tt.active
+		x := w.Expect(p)
 		handle(w, time.Now(), repeated, accepted, tt.reset)
 		o := x.Outcome()
 		if f := o.Fault(); f == nil || f.Code != verdict.CodeDataBroken || f.Reason != tt.want ||

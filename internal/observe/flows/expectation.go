@@ -45,13 +45,13 @@ type Expectation struct {
 
 // Expect announces the connection of a pinhole. Call it before the pinhole is open in the kernel, and
 // Release the expectation when the pinhole is closed.
-func (w *Watcher) Expect(hole pinhole.Pinhole) *Expectation {
-	x := &Expectation{watcher: w, pinhole: hole, opened: time.Now()}
+func (w *Watcher) Expect(p pinhole.Pinhole) *Expectation {
+	x := &Expectation{watcher: w, pinhole: p, opened: time.Now()}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	port := hole.Listen.Port()
-	x.expected, x.older, x.olderAtPort = true, w.expected[hole.Target], w.expectedAt[port]
-	w.expected[hole.Target], w.expectedAt[port] = x, x
+	port := p.Listen.Port()
+	x.expected, x.older, x.olderAtPort = true, w.expected[p.Target], w.expectedAt[port]
+	w.expected[p.Target], w.expectedAt[port] = x, x
 	return x
 }
 

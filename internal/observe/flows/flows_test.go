@@ -177,9 +177,9 @@ func TestUnanswered(t *testing.T) {
 	for name, active := range map[string]bool{"passive": false, "active": true} {
 		for _, refused := range []bool{true, false} {
 			w, table, _ := newTestWatcher()
-			hole := testPinhole
-			hole.Active = active
-			x := w.Expect(hole)
+			p := testPinhole
+			p.Active = active
+			x := w.Expect(p)
 			now := time.Now()
 			f := pinholeFlow(1)
 			newFlow(t, w, table, f, now)
@@ -191,7 +191,7 @@ func TestUnanswered(t *testing.T) {
 			if active {
 				want = verdict.CodeClientDataUnreachable
 			}
-			if o := x.Outcome(); o.Fault() == nil || o.Fault().Code != want || o.Fault().At != hole.Target ||
+			if o := x.Outcome(); o.Fault() == nil || o.Fault().Code != want || o.Fault().At != p.Target ||
 				o.Over != refused {
 				t.Errorf("%s, refused %v: got %+v, fault %+v; want %s", name, refused, o, o.Fault(), want)
 			}
@@ -376,11 +376,11 @@ func TestResync(t *testing.T) {
 func BenchmarkPoll(b *testing.B) {
 	w, table, _ := newTestWatcher()
 	for i := range 1000 {
-		hole := testPinhole
-		hole.Listen = netip.AddrPortFrom(hole.Listen.Addr(), uint16(40000+i))
-		w.Expect(hole)
+		p := testPinhole
+		p.Listen = netip.AddrPortFrom(p.Listen.Addr(), uint16(40000+i))
+		w.Expect(p)
 		f := pinholeFlow(uint32(i))
-		f.Original.To, f.Replied, f.State = hole.Listen, true, netflow.TCPEstablished
+		f.Original.To, f.Replied, f.State = p.Listen, true, netflow.TCPEstablished
 		table.flows[f.Original] = f
 		_ = w.HandleEvent(netflow.FlowEvent{Flow: f, At: time.Now()})
 	}

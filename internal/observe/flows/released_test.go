@@ -85,9 +85,9 @@ func TestReleasedMany(t *testing.T) {
 	now := time.Now()
 	var released []*Expectation
 	for i := range 100 * searchesPerPoll {
-		hole := testPinhole
-		hole.Listen = netip.AddrPortFrom(testPinhole.Listen.Addr(), uint16(50000+i))
-		released = append(released, w.Expect(hole))
+		p := testPinhole
+		p.Listen = netip.AddrPortFrom(testPinhole.Listen.Addr(), uint16(50000+i))
+		released = append(released, w.Expect(p))
 		released[i].Release(false)
 	}
 	for i := range 2 {

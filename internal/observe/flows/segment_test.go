@@ -232,9 +232,9 @@ func TestLogPortAgain(t *testing.T) {
 		w, _, _ := newTestWatcher()
 		old := w.Expect(testPinhole)
 		old.Release(used)
-		hole := testPinhole
-		hole.Listen = at("192.168.5.2:50001")
-		x := w.Expect(hole)
+		p := testPinhole
+		p.Listen = at("192.168.5.2:50001")
+		x := w.Expect(p)
 		now := time.Now()
 		handle(w, now, accepted)
 		if old.Outcome().Connected.IsZero() == used || x.Outcome().Connected.IsZero() != used {

@@ -37,18 +37,18 @@ func (w *Watcher) beginData(c *control, f netflow.Flow, at time.Time) {
 	if active {
 		mode = "active"
 	}
-	hole := pinhole.Pinhole{From: f.Original.From.Addr(), Listen: f.Original.To, Target: f.Reply.From,
+	p := pinhole.Pinhole{From: f.Original.From.Addr(), Listen: f.Original.To, Target: f.Reply.From,
 		SourceIP: f.Reply.To.Addr(), Active: active}
-	x := &Expectation{watcher: w, peer: f.Original.From, pinhole: hole,
+	x := &Expectation{watcher: w, peer: f.Original.From, pinhole: p,
 		attempt: attempt{connected: at, flow: &f}}
 	if c.data != nil { // a session has one at a time: the last one is over, but not polled yet
 		c.record.TransferFinished(true, "", nil)
 	}
 	c.data = x
 	x.onEnd = func() { w.endData(c, x) }
-	c.record.Opened(sessions.Data{Mode: mode, Path: forward.DataKernel.String(), From: hole.From,
-		Listen: hole.Listen,
-		Target: hole.Target, SourceIP: hole.SourceIP, Active: active, Meter: x}, time.Now())
+	c.record.Opened(sessions.Data{Mode: mode, Path: forward.DataKernel.String(), From: p.From,
+		Listen: p.Listen,
+		Target: p.Target, SourceIP: p.SourceIP, Active: active, Meter: x}, time.Now())
 	c.record.TransferStarted(at, "", "")
 	w.activate(x)
 }

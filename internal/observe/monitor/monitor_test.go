@@ -151,11 +151,11 @@ func TestDelivery(t *testing.T) {
 		b.SetForwards([]forward.Resolved{plc()})
 		b.kernel.table.put(control())
 		b.kernel.events.deliver <- netflow.FlowEvent{Change: netflow.FlowNew, Flow: control(), At: time.Now()}
-		hole := pinhole.Pinhole{From: netip.MustParseAddr("192.168.5.1"), Listen: at("192.168.5.2:50000"),
+		p := pinhole.Pinhole{From: netip.MustParseAddr("192.168.5.1"), Listen: at("192.168.5.2:50000"),
 			Target: at("203.0.113.21:40000"), SourceIP: netip.MustParseAddr("203.0.113.1")}
-		x := b.Watcher().Expect(hole)
+		x := b.Watcher().Expect(p)
 		b.kernel.segments.deliver <- netflow.Segment{
-			At: time.Now(), From: hole.Target, To: at("192.168.5.1:4000"), SYN: true, ACK: true,
+			At: time.Now(), From: p.Target, To: at("192.168.5.1:4000"), SYN: true, ACK: true,
 			Acknowledged: 1}
 		synctest.Wait()
 		if got := b.sessionLog.Count(); got != 1 {

@@ -24,7 +24,7 @@ func late(r *Record) { r.data.opened = r.data.opened.Add(-30 * time.Second) }
 // failed is a transfer that fails, 30 s after its pinhole was opened.
 func failed(why *verdict.Fault, o pinhole.Outcome, said string) func(*Record) {
 	return func(r *Record) {
-		hole(r, &meter{o})
+		openPinhole(r, &meter{o})
 		r.TransferStarted(time.Now(), "RETR", "a")
 		late(r)
 		r.TransferFinished(false, said, why)
@@ -38,14 +38,14 @@ func failings() []failing {
 		{"nothing", func(*Record) {}, verdict.CodeFine, "nothing went wrong: no transfer yet"},
 		{"no peer came", failed(nil, pinhole.Outcome{}, "425 no"), verdict.CodeClientNeverConnected,
 			"the client never connected to 192.168.5.2:51234 within 30 s"},
-		{"no peer came so far", func(r *Record) { hole(r, &meter{}); late(r) }, verdict.CodeWaiting,
+		{"no peer came so far", func(r *Record) { openPinhole(r, &meter{}); late(r) }, verdict.CodeWaiting,
 			"so far the client never connected to 192.168.5.2:51234 within 30 s"},
 		{"no peer came, and no transfer was asked for", func(r *Record) {
-			hole(r, &meter{})
+			openPinhole(r, &meter{})
 			late(r)
 			r.Closed()
 		}, verdict.CodeClientNeverConnected, "the client never connected"},
-		{"closed at once", func(r *Record) { hole(r, &meter{}); r.Closed() }, verdict.CodeFine,
+		{"closed at once", func(r *Record) { openPinhole(r, &meter{}); r.Closed() }, verdict.CodeFine,
 			"nothing went wrong"},
 		{"another peer came", failed(nil,
 			pinhole.Outcome{UnexpectedPeer: netip.MustParseAddr("192.168.5.77")}, "425 no"),
@@ -64,7 +64,7 @@ func failings() []failing {
 		{"the server says no", failed(nil, came, "550 no such file"), verdict.CodeServerRefusedTransfer,
 			"the server did not carry out RETR: 550 no such file"},
 		{"the server says no at once, and no peer came", func(r *Record) {
-			hole(r, &meter{})
+			openPinhole(r, &meter{})
 			r.TransferStarted(time.Now(), "RETR", "a")
 			r.TransferFinished(false, "550 no such file", nil)
 		}, verdict.CodeServerRefusedTransfer, "550 no such file"},
@@ -151,7 +151,7 @@ func broken() []failing {
 	behindReply := func(reply string, o pinhole.Outcome) func(*Record) {
 		return func(r *Record) {
 			m := &meter{pinhole.Outcome{Connected: time.Now()}}
-			hole(r, m)
+			openPinhole(r, m)
 			r.TransferStarted(time.Now(), "STOR", "a")
 			r.TransferFinished(false, reply, nil)
 			m.o = o
@@ -168,19 +168,19 @@ func broken() []failing {
 		{"a 426 behind what the client broke", failed(nil, byClient, "426 broken"), verdict.CodeDataBroken,
 			"the client broke it"},
 		{"a 226 behind what the client broke", func(r *Record) {
-			hole(r, &meter{byClient})
+			openPinhole(r, &meter{byClient})
 			r.TransferStarted(time.Now(), "STOR", "a")
 			r.TransferFinished(true, "226 done", nil)
 		}, verdict.CodeDataBroken, "the data connection broke: the client broke it"},
 		{"a client that breaks a whole upload", func(r *Record) {
 			whole := byClient
 			whole.BrokeAfterEnd = true
-			hole(r, &meter{whole})
+			openPinhole(r, &meter{whole})
 			r.TransferStarted(time.Now(), "STOR", "a")
 			r.TransferFinished(true, "226 done", nil)
 		}, verdict.CodeFine, "nothing went wrong: 1 transfer"},
 		{"a 226 behind what the gateway ended", func(r *Record) {
-			hole(r, &meter{pinhole.Outcome{Connected: time.Now(), Over: true, Failure: &pinhole.Failure{}}})
+			openPinhole(r, &meter{pinhole.Outcome{Connected: time.Now(), Over: true, Failure: &pinhole.Failure{}}})
 			r.TransferStarted(time.Now(), "STOR", "a")
 			r.TransferFinished(true, "226 done", nil)
 		}, verdict.CodeDataBroken, "the data connection broke: the gateway ended it"},
@@ -194,19 +194,19 @@ func endings() []failing {
 		{"aborted", failed(&verdict.Fault{Code: verdict.CodeAborted}, came, "426 aborted"),
 			verdict.CodeAborted, "the client aborted RETR with ABOR"},
 		{"the client leaves", func(r *Record) {
-			hole(r, &meter{came})
+			openPinhole(r, &meter{came})
 			r.TransferStarted(time.Now(), "RETR", "a")
 			r.Ended("")
 		}, verdict.CodeClientLeft, "the client closed its control connection while RETR ran"},
 		{"the session's end cuts a transfer off", func(r *Record) {
-			hole(r, &meter{came})
+			openPinhole(r, &meter{came})
 			r.TransferStarted(time.Now(), "RETR", "a")
 			r.Refuse(verdict.Fault{Code: verdict.CodeServerLeft,
 				Reason: "the server closed the connection", Fatal: true})
 			r.Ended("421 ")
 		}, verdict.CodeServerLeft, "the server closed the connection"},
 		{"a server that leaves behind a transfer", func(r *Record) {
-			hole(r, &meter{came})
+			openPinhole(r, &meter{came})
 			r.TransferStarted(time.Now(), "RETR", "a")
 			r.TransferFinished(true, "226", nil)
 			r.Fault(verdict.Fault{Code: verdict.CodeServerLeft,
@@ -227,20 +227,20 @@ func endings() []failing {
 			r.Refuse(verdict.Fault{Code: verdict.CodeCommandRefused})
 		}, verdict.CodeIdle, "timed out: idle for 10m0s"},
 		{"killed while a pinhole is open", func(r *Record) {
-			hole(r, &meter{})
+			openPinhole(r, &meter{})
 			late(r)
 			r.Refuse(verdict.Fault{Code: verdict.CodeKilled, Fatal: true})
 			r.Ended("421 killed")
 		}, verdict.CodeKilled, "ended by an operator"},
 		{"well after a little fault", func(r *Record) {
 			r.Refuse(verdict.Fault{Code: verdict.CodeTLSRefused, Reason: "no"})
-			hole(r, &meter{came})
+			openPinhole(r, &meter{came})
 			r.TransferStarted(time.Now(), "RETR", "a")
 			r.TransferFinished(true, "226", nil)
 		}, verdict.CodeFine, "transfers go well (1 transfer"},
 		{"well after a fault", func(r *Record) {
 			failed(nil, came, "550 no")(r)
-			hole(r, &meter{came})
+			openPinhole(r, &meter{came})
 			r.TransferStarted(time.Now(), "RETR", "a")
 			r.TransferFinished(true, "226", nil)
 		}, verdict.CodeServerRefusedTransfer, "since then 1 transfer was completed"},

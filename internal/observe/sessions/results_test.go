@@ -15,7 +15,7 @@ import (
 func TestTotalsSoFar(t *testing.T) {
 	r := logIn(New(time.Now()))
 	m := &meter{pinhole.Outcome{Connected: time.Now(), Down: 500}}
-	hole(r, m)
+	openPinhole(r, m)
 	r.TransferStarted(time.Now(), "RETR", "a")
 	if got := r.Session(time.Now()); got.Totals != (Totals{Down: 500}) || got.Transfer.Bytes != 500 {
 		t.Errorf("while data runs: got %+v, transfer %+v; want 500 bytes in both", got.Totals, got.Transfer)
@@ -42,10 +42,10 @@ func TestFailedAndRefused(t *testing.T) {
 	var reported []string
 	l.DataFailed = func(forward, path string) { reported = append(reported, forward+" "+path) }
 	r := logIn(l)
-	hole(r, &meter{pinhole.Outcome{Over: true}})
+	openPinhole(r, &meter{pinhole.Outcome{Over: true}})
 	late(r)
 	r.Closed()
-	hole(r, &meter{pinhole.Outcome{Over: true}}) // closed at once: no peer was expected
+	openPinhole(r, &meter{pinhole.Outcome{Over: true}}) // closed at once: no peer was expected
 	r.Closed()
 	r.Refuse(verdict.Fault{Code: verdict.CodeLowPort})
 	r.Fault(verdict.Fault{Code: verdict.CodeKilled, Fatal: true})
@@ -80,7 +80,7 @@ func TestFinalized(t *testing.T) {
 		r.Connected(server, 0)
 		r.Reply(time.Now(), "230 welcome", false)
 		m := &meter{pinhole.Outcome{Over: tt.over}}
-		hole(r, m)
+		openPinhole(r, m)
 		late(r)
 		ended, final := r.Ended("")
 		if final != tt.final || final && ended.Verdict.Code != verdict.CodeClientNeverConnected {
@@ -108,13 +108,13 @@ func TestUncounted(t *testing.T) {
 	l.Unused = func(string, string) { t.Error("reported as unused") }
 	l.Used = func(string, string) { t.Error("reported as used") }
 	r := logIn(l)
-	hole(r, uncounted{})
+	openPinhole(r, uncounted{})
 	late(r)
 	if v := r.Session(time.Now()).Verdict; v.Code != verdict.CodeFine {
 		t.Errorf("while it is open: got %+v; want nothing wrong", v)
 	}
 	r.Closed()
-	hole(r, uncounted{})
+	openPinhole(r, uncounted{})
 	r.TransferStarted(time.Now(), "RETR", "a")
 	late(r)
 	r.TransferFinished(true, "226 done", nil)
@@ -132,7 +132,7 @@ func TestPathFollows(t *testing.T) {
 	l := New(time.Now())
 	r := logIn(l)
 	m := &meter{pinhole.Outcome{Path: forward.DataKernel}}
-	hole(r, m)
+	openPinhole(r, m)
 	m.o = pinhole.Outcome{Path: forward.DataRelay, Connected: time.Now()}
 	r.TransferStarted(time.Now(), "RETR", "a")
 	s := r.Session(time.Now())
@@ -152,7 +152,7 @@ func TestStalled(t *testing.T) {
 	l := New(time.Now())
 	r := logIn(l)
 	m := &meter{pinhole.Outcome{Connected: time.Now()}}
-	hole(r, m)
+	openPinhole(r, m)
 	now := time.Now()
 	r.TransferStarted(now, "RETR", "a")
 	for range 30 {

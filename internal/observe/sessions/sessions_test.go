@@ -46,8 +46,8 @@ func logIn(l *Log) *Record {
 	return r
 }
 
-// hole agrees upon a passive data connection.
-func hole(r *Record, m Meter) {
+// openPinhole records a passive data connection.
+func openPinhole(r *Record, m Meter) {
 	r.Command(time.Now(), "PASV")
 	r.Reply(time.Now(), "227 Entering Passive Mode (10,0,0,1,100,1)", false)
 	r.Opened(Data{Mode: "PASV", Path: "kernel", From: client.Addr(), Listen: at,
@@ -62,7 +62,7 @@ func TestTransfer(t *testing.T) {
 	l.Finished = func(t Transfer) { finished = append(finished, t) }
 	r := logIn(l)
 	m := &meter{}
-	hole(r, m)
+	openPinhole(r, m)
 	r.Command(time.Now(), "RETR a")
 	r.TransferStarted(time.Now(), "RETR", "a")
 	if n := l.Pinholes("kernel"); n != 1 {
@@ -108,7 +108,7 @@ func TestTransferNeverCounted(t *testing.T) {
 	n := 0
 	l.Finished = func(Transfer) { n++ }
 	r := logIn(l)
-	hole(r, &meter{pinhole.Outcome{Connected: time.Now()}})
+	openPinhole(r, &meter{pinhole.Outcome{Connected: time.Now()}})
 	r.TransferStarted(time.Now(), "STOR", "x")
 	r.TransferFinished(true, "226 done", nil)
 	l.Finalize(time.Now().Add(finalizeTimeout + time.Second))
@@ -247,7 +247,7 @@ func BenchmarkTransfer(b *testing.B) {
 	m := &meter{pinhole.Outcome{Connected: time.Now(), Over: true}}
 	b.ReportAllocs()
 	for b.Loop() {
-		hole(r, m)
+		openPinhole(r, m)
 		r.Command(time.Now(), "RETR some/file")
 		r.TransferStarted(time.Now(), "RETR", "some/file")
 		r.Reply(time.Now(), "150 here it comes", false)

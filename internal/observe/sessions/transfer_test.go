@@ -14,7 +14,7 @@ func TestTransferOutlivesSession(t *testing.T) {
 	l.Finished = func(tr Transfer) { finished = append(finished, tr) }
 	r := logIn(l)
 	m := &meter{pinhole.Outcome{Connected: time.Now()}}
-	hole(r, m)
+	openPinhole(r, m)
 	r.TransferStarted(time.Now(), "STOR", "x")
 	r.Ended("")
 	now := time.Now()
@@ -38,7 +38,7 @@ func TestTransferCertificate(t *testing.T) {
 	l.Finished = func(tr Transfer) { finished = append(finished, tr) }
 	r := logIn(l)
 	r.ClientCertificate("CN=scanner 7")
-	hole(r, &meter{pinhole.Outcome{Connected: time.Now(), Over: true}})
+	openPinhole(r, &meter{pinhole.Outcome{Connected: time.Now(), Over: true}})
 	r.TransferStarted(time.Now(), "STOR", "x")
 	r.Ended("")
 	if len(finished) != 1 || finished[0].Certificate != "CN=scanner 7" ||
