@@ -21,6 +21,27 @@ import (
 //
 // How it copies, and how data may end, differs with TLS: see clearConnection and tlsConnection.
 //
+// How it ends. It is delivered when the server's FIN was forwarded and the client has acknowledged every byte
+// before it; only Finish, and the watch after Close, look for that:
+//
+//	event                  no peer yet          peer connected               delivered
+//	---------------------  -------------------  ---------------------------  -----------------------------
+//	both ends send FIN     -                    over, in order               over, in order
+//	wait time passes       over: ErrNoPeer (1)  -                            -
+//	an end breaks, or TLS  -                    over: reset, its error       over, in order
+//	Sever, end of context  over: ErrClosed (1)  over: reset, ErrClosed (2)   over, in order (2)
+//	Finish                 returns (3)          waits: delivered, over, or   returns
+//	                                            no byte moves for graceTime
+//	Close                  over: ErrClosed (1)  detached: continues alone    detached
+//	detached, idleTime     -                    over: reset, ErrClosed       over, in order
+//	  without a byte
+//	detached after Finish  -                    -                            over, in order, graceTime
+//	                                                                         after the server's FIN (4)
+//
+// (1) Err returns nil: a missing peer is no error. (2) The end of the caller's context has no effect once the
+// connection is detached. (3) In active mode it waits graceTime for the server's connection. (4) Unless the
+// client has sent data. "In order" is a FIN to both ends, with Err nil; "reset" is one to both ends.
+//
 // It has no goroutine of its own until it is armed, one until both ends stand, and then two; during TLS
 // handshakes three.
 type Connection struct {
