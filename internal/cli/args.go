@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -26,10 +27,46 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 			}
 		}
 		if more := strings.HasSuffix(names[len(names)-1], "..."); len(args) > len(names) && !more {
+			if err := splitValue(cmd, args); err != nil {
+				return err
+			}
 			return fmt.Errorf("unexpected argument %q. Usage: %s", args[len(names)], cmd.UseLine())
 		}
 		return nil
 	}
+}
+
+// parsedArgs is exactArgs, followed by parse: what it finds wrong is said before any ftpgate is asked.
+func parsedArgs(names []string, parse cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := exactArgs(names...)(cmd, args); err != nil {
+			return err
+		}
+		return parse(cmd, args)
+	}
+}
+
+// splitValue returns an error that names the flag whose value, or the rest of it, was given as an argument of
+// its own; nil: there is none.
+func splitValue(cmd *cobra.Command, args []string) (err error) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		value := f.Value.String()
+		for _, arg := range args {
+			switch _, errBool := strconv.ParseBool(arg); {
+			case err != nil:
+			case f.NoOptDefVal != "" && errBool == nil:
+				err = fmt.Errorf("--%s takes a value only after =: --%s=%s", f.Name, f.Name, arg)
+			case f.Value.Type() == "PORTS" && isNumber(value) && isNumber(arg):
+				err = fmt.Errorf("--%s takes both ports as one word: --%s %s-%s", f.Name, f.Name, value, arg)
+			}
+		}
+	})
+	return err
+}
+
+func isNumber(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 16)
+	return err == nil
 }
 
 // noArgs is for commands that have only flags. Their most common wrong argument is a file.
@@ -46,10 +83,16 @@ func noArgs(cmd *cobra.Command, args []string) error {
 // explainUnknownFlag adds the most likely meaning of an unknown flag.
 func explainUnknownFlag(cmd *cobra.Command, err error) error {
 	unknown, ok := errors.AsType[*pflag.NotExistError](err)
-	if !ok || unknown.GetSpecifiedName() == "" {
+	if !ok {
 		return err
 	}
-	name := unknown.GetSpecifiedName()
+	name := unknown.GetSpecifiedName() // one letter if it is a shorthand
+	if (name == "c" || name == "config") && cmd.Flags().Lookup("passive-ports") != nil {
+		return fmt.Errorf("%w: %s reads no file; ftpgate run -c FILE does", err, cmd.Name())
+	}
+	if unknown.GetSpecifiedShortnames() != "" {
+		return err
+	}
 	if name == "port" && cmd.Flags().Lookup("passive-ports") != nil {
 		return fmt.Errorf("%w: the ports stand in LISTEN and SERVER, like :2121 ftp.example.com:21", err)
 	}
@@ -61,10 +104,26 @@ func explainUnknownFlag(cmd *cobra.Command, err error) error {
 		}
 		known = append(known, f.Name)
 	})
-	if near := config.Nearest(strings.ReplaceAll(name, "_", "-"), known); near != "" {
-		return fmt.Errorf("%w: did you mean --%s?", err, near)
+	name = strings.ReplaceAll(name, "_", "-")
+	near := slices.DeleteFunc([]string{config.Nearest(name, known)}, func(s string) bool { return s == "" })
+	if len(near) == 0 {
+		near = withWords(known, strings.Split(name, "-"))
+	}
+	if len(near) > 0 {
+		return fmt.Errorf("%w: did you mean --%s?", err, strings.Join(near, " or --"))
 	}
 	return err
+}
+
+// withWords returns the flags whose names have all these words, of which there are at least two.
+func withWords(flags, words []string) (found []string) {
+	for _, f := range flags {
+		missing := func(word string) bool { return !slices.Contains(strings.Split(f, "-"), word) }
+		if len(words) > 1 && !slices.ContainsFunc(words, missing) {
+			found = append(found, f)
+		}
+	}
+	return found
 }
 
 func unexpected(arg string) error { return fmt.Errorf("unexpected argument %q", arg) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,6 +19,7 @@ import (
 func newBan() *cobra.Command {
 	var length, reason string
 	o := &outputFormat{}
+	var request admin.BanRequest
 	cmd := withDaemon(&cobra.Command{
 		Use:   "ban ADDRESS|PREFIX",
 		Short: "Ban a client",
@@ -25,12 +27,11 @@ func newBan() *cobra.Command {
 Sessions from there end. A ban outlives a reload and a restart of ftpgate; it ends
 with its time (--for), or by "ftpgate unban". A second ban of the same address
 replaces the first.`,
-		Args: exactArgs("ADDRESS"),
-	}, func(ctx context.Context, cmd *cobra.Command, c *admin.Client, args []string) error {
-		request, err := banRequest(args[0], length, cmd.Flags().Changed("for"), reason)
-		if err != nil {
+		Args: parsedArgs([]string{"ADDRESS"}, func(cmd *cobra.Command, args []string) (err error) {
+			request, err = banRequest(args[0], length, cmd.Flags().Changed("for"), reason)
 			return err
-		}
+		}),
+	}, func(ctx context.Context, cmd *cobra.Command, c *admin.Client, _ []string) error {
 		banned, err := c.Ban(ctx, request)
 		if err != nil {
 			return err
@@ -61,6 +62,9 @@ func banRequest(address, length string, hasLength bool, reason string) (b admin.
 	if b.Prefix, err = admin.ParseBanned(address); err != nil {
 		return b, err
 	}
+	if err := ban.Check(b.Prefix); err != nil {
+		return b, err
+	}
 	if hasLength {
 		if b.For, err = admin.ParseBanTime(length); err != nil {
 			return b, err
@@ -81,17 +85,18 @@ func untilText(b ban.Ban) string {
 func newUnban() *cobra.Command {
 	var ifBanned bool
 	o := &outputFormat{}
+	var prefix netip.Prefix
 	cmd := withDaemon(&cobra.Command{
 		Use:   "unban ADDRESS|PREFIX",
 		Short: "Lift a ban",
 		Long: `Lift the ban of an address or a prefix, as "ftpgate bans" has it. What deny in the
 file has, only a change of the file lifts.`,
-		Args: exactArgs("ADDRESS"),
-	}, func(ctx context.Context, cmd *cobra.Command, c *admin.Client, args []string) error {
-		prefix, err := admin.ParseBanned(args[0])
-		if err != nil {
+		Args: parsedArgs([]string{"ADDRESS"}, func(_ *cobra.Command, args []string) (err error) {
+			prefix, err = admin.ParseBanned(args[0])
 			return err
-		}
+		}),
+		ValidArgsFunction: first(asking(bannedClients)),
+	}, func(ctx context.Context, cmd *cobra.Command, c *admin.Client, _ []string) error {
 		lifted, err := c.Unban(ctx, prefix)
 		none := errors.Is(err, ban.ErrNotBanned) && ifBanned
 		switch {

@@ -210,7 +210,7 @@ func TestLoggerTimes(t *testing.T) {
 		f    *os.File
 		want bool
 	}{{journal, false}, {elsewhere, true}} {
-		logger(tt.f, config.Log{}).WithGroup("g").Info("ready", "time", "kept too")
+		logger(tt.f, config.Log{}, nil).WithGroup("g").Info("ready", "time", "kept too")
 		got, err := os.ReadFile(tt.f.Name())
 		if err != nil {
 			t.Fatal(err)
@@ -237,7 +237,7 @@ func TestLogger(t *testing.T) {
 		{config.Log{JSON: true, Level: slog.LevelWarn}, `{"level":"WARN","msg":"refused"}` + "\n"},
 	} {
 		var out strings.Builder
-		log := logger(&out, tt.log)
+		log := logger(&out, tt.log, nil)
 		log.Debug("line")
 		log.Info("published")
 		log.Warn("refused")

@@ -148,6 +148,18 @@ func sessionsOf(ended bool) func(context.Context, *admin.Client) []string {
 	}
 }
 
+// bannedClients returns the addresses and prefixes that are banned, each with its reason.
+func bannedClients(ctx context.Context, c *admin.Client) (names []string) {
+	found, err := c.Bans(ctx)
+	if err != nil {
+		return nil
+	}
+	for _, b := range found.Bans {
+		names = append(names, b.Name()+"\t"+terminal.Printable(b.Reason))
+	}
+	return names
+}
+
 func sessionDescription(one sessions.Session) string {
 	text := one.Forward + " " + one.Client.Addr().String() + " " + one.User
 	return terminal.Printable(strings.TrimSpace(text))

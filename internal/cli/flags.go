@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"regexp"
 	"strings"
 
@@ -98,6 +99,9 @@ func inFlagWords(fault finding.Finding, flags []*keyFlag) string {
 	byKey := map[string]*keyFlag{}
 	for _, k := range flags {
 		byKey[k.Name] = k
+		if short, ok := strings.CutPrefix(k.Name, "tls."); ok && byKey[short] == nil {
+			byKey[short] = k // as it stands below [forward.tls]
+		}
 		if k.Name == fault.Key {
 			own = k
 		}
@@ -121,11 +125,21 @@ func inFlagWords(fault finding.Finding, flags []*keyFlag) string {
 	})
 	switch {
 	case own == nil:
-		return text
+		return strings.ReplaceAll(text, " below [forward.tls]", "")
 	case len(own.given) == 0:
 		return fmt.Sprintf("--%s is missing: %s", own.Flag(), text)
 	case !strings.Contains(text, "--"+own.Flag()):
 		return fmt.Sprintf("--%s: %s", own.Flag(), text)
 	}
 	return text
+}
+
+// remediesInFlagWords replaces a file's keys in the remedies of a log by flags.
+func remediesInFlagWords(flags []*keyFlag) func(groups []string, a slog.Attr) slog.Attr {
+	return func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == "remedy" {
+			a.Value = slog.StringValue(inFlagWords(finding.Finding{Text: a.Value.String()}, flags))
+		}
+		return a
+	}
 }

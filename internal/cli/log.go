@@ -55,9 +55,9 @@ func (l *logFlags) apply(cmd *cobra.Command, c *config.Config) error {
 }
 
 // logger writes records as the configuration says, one a line. It sends text to journald with the records'
-// fields, and omits times if journald reads the lines.
-func logger(w io.Writer, l config.Log) *slog.Logger {
-	options := &slog.HandlerOptions{Level: l.Level}
+// fields, and omits times if journald reads the lines. replace changes fields; nil: it does not.
+func logger(w io.Writer, l config.Log, replace func([]string, slog.Attr) slog.Attr) *slog.Logger {
+	options := &slog.HandlerOptions{Level: l.Level, ReplaceAttr: replace}
 	if l.JSON {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
@@ -65,6 +65,9 @@ func logger(w io.Writer, l config.Log) *slog.Logger {
 		options.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
 			if len(groups) == 0 && a.Key == slog.TimeKey {
 				return slog.Attr{}
+			}
+			if replace != nil {
+				return replace(groups, a)
 			}
 			return a
 		}

@@ -82,7 +82,7 @@ again, after logrotate has moved them.`,
 		reload, reopen := onSignal(syscall.SIGHUP), onSignal(syscall.SIGUSR1)
 		defer signal.Stop(reload)
 		defer signal.Stop(reopen)
-		log := logger(cmd.ErrOrStderr(), c.Log)
+		log := logger(cmd.ErrOrStderr(), c.Log, nil)
 		socket := runSocket(c, log)
 		c.Admin.Socket = socket
 		d := daemon.Daemon{
@@ -147,7 +147,7 @@ nothing. It resolves the names of servers now.`,
 		ctx, stop := untilSignal(cmd.Context(), endSignals...)
 		defer stop()
 		g := gateway.New(ruleset.DefaultTable, nil, net.DefaultResolver,
-			logger(cmd.ErrOrStderr(), c.Log))
+			logger(cmd.ErrOrStderr(), c.Log, nil))
 		forwards, findings := g.Resolve(ctx, c.Forwards)
 		rules := ruleset.Build(ruleset.DefaultTable, forwards).Text()
 		if o.json {

@@ -16,6 +16,9 @@ func Nearest(s string, known []string) string {
 	best, fewest := "", maxTypos+1
 	for _, word := range known {
 		n := typos(strings.ToLower(s), word)
+		if isSwapped(strings.ToLower(s), word) {
+			n = 1
+		}
 		if n < fewest && n <= len(word)-2 { // at least two letters are right
 			best, fewest = word, n
 		}
@@ -46,4 +49,13 @@ func typos(a, b string) int {
 		}
 	}
 	return row[len(b)]
+}
+
+// isSwapped reports whether two neighbours of a changed places in b, and nothing else differs.
+func isSwapped(a, b string) bool {
+	i := 0
+	for i < min(len(a), len(b)) && a[i] == b[i] {
+		i++
+	}
+	return len(a) == len(b) && i+1 < len(a) && a[i] == b[i+1] && a[i+1] == b[i] && a[i+2:] == b[i+2:]
 }

@@ -112,8 +112,8 @@ func ParseBanTime(text string) (time.Duration, error) {
 		}
 	}
 	if err != nil || d < ban.MinTime || d > ban.MaxTime {
-		return 0, fmt.Errorf("for %q: want a time like 1h, 90m or 3600 (seconds), from %s on", text,
-			ban.MinTime)
+		return 0, fmt.Errorf("for %q: want a time like 24h, 90m or 3600 (seconds), from %s to %gh", text,
+			ban.MinTime, ban.MaxTime.Hours())
 	}
 	return d.Round(time.Millisecond), nil
 }
