@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -47,6 +48,7 @@ func TestInstall(t *testing.T) {
 			t.Errorf("%s: got\n%s\nwant %q in it", file, got, want)
 		}
 	}
+	wantLinks(t, filepath.Join(dest, "opt/ftp/share/doc/ftpgate"))
 	target("uninstall")
 	var left []string
 	err := filepath.WalkDir(dest, func(path string, d fs.DirEntry, err error) error {
@@ -57,5 +59,22 @@ func TestInstall(t *testing.T) {
 	})
 	if err != nil || !slices.Equal(left, []string{mine}) {
 		t.Errorf("make uninstall: got error %v, and left %q; want the configuration alone", err, left)
+	}
+}
+
+// wantLinks checks that links of the documents in a directory lead to files beside them.
+func wantLinks(t *testing.T, dir string) {
+	t.Helper()
+	documents, err := filepath.Glob(filepath.Join(dir, "*.md"))
+	if err != nil || len(documents) == 0 {
+		t.Fatalf("got error %v and the documents %q", err, documents)
+	}
+	link := regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
+	for _, file := range documents {
+		for _, m := range link.FindAllStringSubmatch(read(t, file), -1) {
+			if _, err := os.Stat(filepath.Join(dir, m[1])); err != nil {
+				t.Errorf("%s: the link to %s is dead", filepath.Base(file), m[1])
+			}
+		}
 	}
 }

@@ -100,7 +100,8 @@ func explainClientCertificate(err error) (explanation, bool) {
 			return explanation{"the client presents no certificate, and this forward requires one",
 				"give the client a certificate of an authority in the file of tls.client_ca, and its key; " +
 					"many hold back one of another authority, and GnuTLS (lftp, FileZilla) one with RSA " +
-					"in TLS 1.3; or set tls.client_auth = \"optional\""}, true
+					"in TLS 1.3: use one with an ECDSA key there, or TLS 1.2 (lftp: set ssl:priority " +
+					"NORMAL:-VERS-TLS1.3)"}, true
 		}
 	}
 	refused, ok := errors.AsType[*tls.CertificateVerificationError](err)

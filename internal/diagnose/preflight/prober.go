@@ -94,18 +94,22 @@ func NewProber(table string, kernel *nft.Conn, errOpen error) *Prober {
 func (p *Prober) Claim() (*system.Claim, []finding.Finding) {
 	claim, err := p.host.claim(p.table)
 	taken, isTaken := errors.AsType[*system.ClaimedError](err)
+	change := "reload it"
+	if p.table != ruleset.DefaultTable { // a forward's
+		change = "start it again with other flags"
+	}
 	switch {
 	case isTaken && taken.PID == 0:
 		return nil, []finding.Finding{{
 			Text:   fmt.Sprintf("table inet %s belongs to an ftpgate in another container", p.table),
-			Remedy: "stop that one first; to change what it serves, reload it",
+			Remedy: "stop that one first; to change what it serves, " + change,
 		}}
 	case isTaken:
 		return nil, []finding.Finding{{
 			Text: fmt.Sprintf("table inet %s belongs to another running ftpgate (pid %d)", p.table,
 				taken.PID),
-			Remedy: fmt.Sprintf("stop that one first (kill %d); to change what it serves, reload it",
-				taken.PID),
+			Remedy: fmt.Sprintf("stop that one first (kill %d); to change what it serves, %s",
+				taken.PID, change),
 		}}
 	case err != nil:
 		return nil, []finding.Finding{{Text: err.Error(), Remedy: "this should not happen; please report it"}}

@@ -2,6 +2,7 @@ package preflight
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -214,10 +215,16 @@ func TestClaim(t *testing.T) {
 		{&system.ClaimedError{Name: "ftpgate"},
 			"table inet ftpgate belongs to an ftpgate in another container: " +
 				"stop that one first; to change what it serves, reload it"},
+		{&system.ClaimedError{Name: "ftpgate-any-2121", PID: 77},
+			"table inet ftpgate-any-2121 belongs to another running ftpgate (pid 77): stop that one first " +
+				"(kill 77); to change what it serves, start it again with other flags"},
 	} {
 		p, _ := testProber()
+		if other, ok := errors.AsType[*system.ClaimedError](tt.err); ok {
+			p.table = other.Name
+		}
 		p.host.claim = func(table string) (*system.Claim, error) {
-			if table != "ftpgate" || tt.err != nil {
+			if table != p.table || tt.err != nil {
 				return nil, tt.err
 			}
 			return &system.Claim{}, nil
