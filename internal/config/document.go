@@ -100,7 +100,11 @@ func (d *document) read() {
 			_, size := utf8.DecodeLastRune(d.text)
 			at -= size - 1
 		}
-		d.report(nil, at, "", "syntax: %s%s", fault.Message, d.syntaxHint(at))
+		message := fault.Message
+		if c, size := utf8.DecodeRune(d.text[at:]); size > 1 { // the parser names the first byte of it
+			message = strings.ReplaceAll(message, fmt.Sprintf("%#U", d.text[at]), fmt.Sprintf("%#U", c))
+		}
+		d.report(nil, at, "", "syntax: %s%s", message, d.syntaxHint(at))
 	}
 }
 

@@ -220,7 +220,7 @@ func TestFirstLines(t *testing.T) {
 		lines int
 		want  string
 	}{
-		{1, "x"}, {6, "x\nx\nx\nx\nx\nx"}, {7, "x\nx\nx\nx\nx\nand 2 more lines"},
+		{1, "x"}, {6, "x; x; x; x; x; x"}, {7, "x; x; x; x; x; and 2 more lines"},
 	} {
 		err := errors.New(strings.TrimSuffix(strings.Repeat("x\n", tt.lines), "\n"))
 		if got := firstLines(err); got != tt.want {

@@ -87,15 +87,15 @@ func (r *instance) replaceConfig(ctx context.Context) error {
 	return nil
 }
 
-// firstLines returns the first lines of an error that may have a line for each of ten thousand forwards. The
-// admin API answers with all of them.
+// firstLines returns the first lines of an error, for one line of the log. It may have a line for each of ten
+// thousand forwards; the admin API answers with all of them.
 func firstLines(err error) string {
 	const enough = 5
 	lines := strings.Split(err.Error(), "\n")
 	if more := len(lines) - enough; more > 1 {
 		lines = append(lines[:enough], "and "+finding.Plural(more, "more line"))
 	}
-	return strings.Join(lines, "\n")
+	return strings.Join(lines, "; ")
 }
 
 // notReady returns the error of a reload that the host is not ready for, with a line for each fault.

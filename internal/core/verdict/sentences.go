@@ -74,8 +74,8 @@ var controlSentences = map[Code]sentence{
 	},
 	CodeBanned: {
 		says("{peer} is banned"),
-		says("ftpgate bans says since when and why, and ftpgate unban lifts it; addresses in deny are " +
-			"banned by the file"),
+		says("ftpgate bans says since when and why, and ftpgate unban lifts it; if the client is not there, " +
+			"take it out of deny in the file and reload"),
 	},
 	CodeTooManySessions: {
 		says("rejected: {reason}"),

@@ -67,11 +67,11 @@ func TestOnePeer(t *testing.T) {
 		"errors":   {slog.LevelError, client("192.0.2.1:40000"), 200, 2 * time.Second},
 		"an address": {slog.LevelWarn, slog.Any("client", netip.MustParseAddr("::1")), 200,
 			2 * time.Second},
-		"who asks":              {slog.LevelWarn, slog.String("by", "192.0.2.1:40000"), 200, 2 * time.Second},
-		"where they come":       {slog.LevelError, slog.String("listen", "0.0.0.0:21"), 200, 2 * time.Second},
+		"who asks":            {slog.LevelWarn, slog.String("by", "192.0.2.1:40000"), 200, 2 * time.Second},
+		"where they come":     {slog.LevelError, slog.String("listen", "0.0.0.0:21"), 200, 2 * time.Second},
 		"a command by a user": {slog.LevelInfo, slog.String("by", "user 0, process 7"), 9999, 0},
-		"no peer":               {slog.LevelWarn, slog.String("file", "x"), 9999, 0},
-		"asked for":             {slog.LevelDebug, client("192.0.2.1:40000"), 9999, 0},
+		"no peer":             {slog.LevelWarn, slog.String("file", "x"), 9999, 0},
+		"asked for":           {slog.LevelDebug, client("192.0.2.1:40000"), 9999, 0},
 	} {
 		s := newStage(t)
 		if got := s.log(9999, s, tt.level, tt.attr); got != tt.burst {

@@ -108,7 +108,13 @@ func (r *Record) well(sofar results) verdict.Verdict {
 			sofar.totals.String() + " (it does not see what the server replies)"}
 	}
 	counting := ""
-	if sofar.counting {
+	switch {
+	case r.transfer != nil && sofar.totals.Transfers == 0:
+		return verdict.Verdict{Code: verdict.CodeFine, Text: "nothing went wrong so far: " +
+			r.transfer.transfer.Verb + " is running"}
+	case r.transfer != nil:
+		counting = " so far, and " + r.transfer.transfer.Verb + " is running"
+	case sofar.counting:
 		counting = " so far, while bytes are counted"
 	}
 	return verdict.Verdict{Code: verdict.CodeFine, Text: "nothing went wrong: " + sofar.totals.String() +

@@ -36,6 +36,10 @@ func failings() []failing {
 	came := pinhole.Outcome{Connected: time.Now(), Over: true}
 	return []failing{
 		{"nothing", func(*Record) {}, verdict.CodeFine, "nothing went wrong: no transfer yet"},
+		{"the first transfer runs", func(r *Record) {
+			openPinhole(r, &meter{came})
+			r.TransferStarted(time.Now(), "RETR", "a")
+		}, verdict.CodeFine, "nothing went wrong so far: RETR is running"},
 		{"no peer came", failed(nil, pinhole.Outcome{}, "425 no"), verdict.CodeClientNeverConnected,
 			"the client never connected to 192.168.5.2:51234 within 30 s"},
 		{"no peer came so far", func(r *Record) { openPinhole(r, &meter{}); late(r) }, verdict.CodeWaiting,
