@@ -11,13 +11,14 @@ import (
 	"ftpgate/internal/ops/admin"
 )
 
-// TestCompleteSessions: the sessions, bans and forwards of the running ftpgate are offered, with what tells one
-// from another; what a user typed does nothing to the terminal.
+// TestCompleteSessions: the sessions, bans and forwards of the running ftpgate are offered, with what tells
+// one from another; what a user typed does nothing to the terminal.
 func TestCompleteSessions(t *testing.T) {
 	one := oneSession(time.Now())
 	one.User = "an\x1b[2Jna"
 	socket := answering(t, &answers{running: []sessions.Session{one},
-		bans: admin.Bans{Bans: []ban.Ban{{Prefix: netip.MustParsePrefix("192.0.2.7/32"), Reason: "sp\x1bam"}}},
+		bans: admin.Bans{Bans: []ban.Ban{{Prefix: netip.MustParsePrefix("192.0.2.7/32"),
+			Reason: "sp\x1bam"}}},
 		status: admin.Status{Forwards: []admin.Forward{{Name: "archive", Listen: ":2121"}}}})
 	const session = "3p5kx-17\tarchive 192.168.5.17 an\\x1b[2Jna\n:4\n"
 	for _, tt := range []struct{ words, want string }{

@@ -104,8 +104,9 @@ func TestSectionValues(t *testing.T) {
 	_, err := FromValues([]Value{{"listen", ":21"}, {"server", "a"}, {"admin.listen", ":9121"},
 		{"log.xferlog", "\x00"}})
 	want := Faults{
-		{Key: "admin.listen", Text: `admin.listen ":9121" is not on loopback: anyone who reaches it could see ` +
-			`and end sessions; name an admin.token_file, or listen on "127.0.0.1:9121"`},
+		{Key: "admin.listen",
+			Text: `admin.listen ":9121" is not on loopback: anyone who reaches it could see ` +
+				`and end sessions; name an admin.token_file, or listen on "127.0.0.1:9121"`},
 		{Key: "log.xferlog", Text: `log.xferlog "\x00": a file name cannot have a NUL`},
 	}
 	if !reflect.DeepEqual(err, error(want)) {

@@ -195,8 +195,8 @@ func (r *instance) serve(ctx context.Context) {
 	}
 }
 
-// refreshHost follows what changes without a reload: certificates and names, and the table if the kernel does not notify
-// of its changes.
+// refreshHost follows what changes without a reload: certificates and names, and the table if the kernel does
+// not notify of its changes.
 func (r *instance) refreshHost(ctx context.Context) {
 	r.keys.Refresh(time.Now())
 	if !r.repairer.Subscribed() {

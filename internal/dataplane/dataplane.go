@@ -16,8 +16,8 @@ import (
 // Path carries data connections; package path implements it over the relay and the kernel's tables. An
 // error of its methods is a *pinhole.Failure.
 type Path interface {
-	// Open reserves a port of the gateway for a pinhole and returns its address (the port of pinhole.Listen is
-	// ignored). No peer can connect before Arm. It fails if no port is free or the path cannot carry the
+	// Open reserves a port of the gateway for a pinhole and returns its address (the port of pinhole.Listen
+	// is ignored). No peer can connect before Arm. It fails if no port is free or the path cannot carry the
 	// connection. Until Close the end of ctx severs a connection that the relay carries; then it belongs to
 	// the path, which the gateway drains and closes after its sessions.
 	Open(ctx context.Context, pinhole pinhole.Pinhole, dataTLS DataTLS) (Data, netip.AddrPort, error)

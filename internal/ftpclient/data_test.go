@@ -126,7 +126,8 @@ func TestDataAccept(t *testing.T) {
 	}
 }
 
-// The server's connection has the deadline that was set while no client was there; a later one changes nothing.
+// The server's connection has the deadline that was set while no client was there; a later one changes
+// nothing.
 func TestDataDeadline(t *testing.T) {
 	l := listen(t)
 	d := NewActive(l, netip.MustParseAddr("127.0.0.1"))

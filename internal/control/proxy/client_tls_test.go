@@ -70,7 +70,8 @@ func TestTerminated(t *testing.T) {
 		b.client.say("%s\r\n", command)
 		b.client.hear(map[string]string{"PBSZ 0": "200 PBSZ=0", "PROT P": "200 PROT P"}[command])
 	}
-	if data := b.pasv(); data.dataTLS.Client == nil || data.dataTLS.Server != nil || !data.pinhole.TLS.Client {
+	if data := b.pasv(); data.dataTLS.Client == nil || data.dataTLS.Server != nil ||
+		!data.pinhole.TLS.Client {
 		t.Errorf("got dataTLS %+v; want TLS with the client only", data.dataTLS)
 	}
 	if !strings.Contains(b.logs.String(), `msg="control connection encrypted" forward=test`) {
@@ -310,7 +311,8 @@ func TestPassedThroughNoPassthrough(t *testing.T) {
 	}
 }
 
-// A session that the gateway does not read may be in a transfer: it stays while the gateway drains, and is cut then.
+// A session that the gateway does not read may be in a transfer: it stays while the gateway drains, and is
+// cut then.
 func TestPassedThroughDrains(t *testing.T) {
 	b := newStage(t, passing, limited(forward.Limits{Idle: time.Second, Login: time.Second})).connect()
 	b.ask("AUTH TLS", "234 go on")

@@ -77,7 +77,8 @@ type fakeData struct {
 	once      sync.Once
 }
 
-func (p *fakePath) Open(_ context.Context, pinhole pinhole.Pinhole, dataTLS dataplane.DataTLS) (dataplane.Data,
+func (p *fakePath) Open(_ context.Context, pinhole pinhole.Pinhole,
+	dataTLS dataplane.DataTLS) (dataplane.Data,
 	netip.AddrPort, error) {
 	p.wait("Open")
 	pinhole.Listen = netip.AddrPortFrom(pinhole.Listen.Addr(), 50_000)

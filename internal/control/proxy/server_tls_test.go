@@ -42,7 +42,8 @@ func TestOriginated(t *testing.T) {
 		b.client.hear(line)
 	}
 	b.login()
-	if data := b.pasv(); data.dataTLS.Server == nil || data.dataTLS.Client != nil || !data.pinhole.TLS.Server {
+	if data := b.pasv(); data.dataTLS.Server == nil || data.dataTLS.Client != nil ||
+		!data.pinhole.TLS.Server {
 		t.Errorf("got dataTLS %+v; want TLS with the server only", data.dataTLS)
 	}
 	b.ask("QUIT", "221 bye")

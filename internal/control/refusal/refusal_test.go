@@ -26,7 +26,7 @@ func TestCodes(t *testing.T) {
 
 func TestFault(t *testing.T) {
 	at := netip.MustParseAddrPort("192.168.5.2:50000")
-	judged := &pinhole.Failure{Err: errors.New("no handshake"), Reason: "no TLS", Remedy: "mend it",
+	classified := &pinhole.Failure{Err: errors.New("no handshake"), Reason: "no TLS", Remedy: "mend it",
 		Fault: verdict.Fault{Code: verdict.CodeSessionReuseMissing, At: at, Err: "not resumed"}}
 	login := New(verdict.RefusedLogin, "", "login failed")
 	login.Reply = "530 no"
@@ -42,7 +42,7 @@ func TestFault(t *testing.T) {
 			verdict.Fault{Code: verdict.CodeLowPort, Reason: "no"}},
 		"a code": {New(verdict.RefusedPort, verdict.CodeServerLowPort, "no"),
 			verdict.Fault{Code: verdict.CodeServerLowPort, Reason: "no"}},
-		"the data path's": {FromData(judged), verdict.Fault{Code: verdict.CodeSessionReuseMissing,
+		"the data path's": {FromData(classified), verdict.Fault{Code: verdict.CodeSessionReuseMissing,
 			Reason: "no TLS",
 			Remedy: "mend it", At: at, Err: "not resumed"}},
 		"not the path's": {FromData(errors.New("reset")),

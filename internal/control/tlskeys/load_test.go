@@ -204,7 +204,8 @@ func TestLoadPolicies(t *testing.T) {
 	}
 }
 
-// TestLoadNoRoots: in a bare container no authority is trusted; that is said once, and not where a CA is named.
+// TestLoadNoRoots: in a bare container no authority is trusted; that is said once, and not where a CA is
+// named.
 func TestLoadNoRoots(t *testing.T) {
 	m := newMaterial(t)
 	k, _, _ := keys(t)

@@ -138,8 +138,8 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// A server that takes the connection and says nothing does not answer, unless the gateway cannot know whether it
-// waits for TLS. One that takes no connection does not, either.
+// A server that takes the connection and says nothing does not answer, unless the gateway cannot know whether
+// it waits for TLS. One that takes no connection does not, either.
 func TestCheckOfSilentServer(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {

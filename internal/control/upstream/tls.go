@@ -109,7 +109,7 @@ func (s *serverTLSSetup) greet(control *tls.Config, t forward.ServerTLS) (greeti
 	}
 	if reply.Code/100 != 2 {
 		return nil, refused(verdict.RefusedUnreachable, verdict.CodeServerTurnedAway,
-			dialogue.TurnedAway,
+			dialogue.NoSessionsNow,
 			"the server greets with %d: its own log says why", reply.Code)
 	}
 	if greeting, err = reply.AppendTo(nil); err != nil {

@@ -10,10 +10,10 @@ import (
 
 // The reasons for a client whose server does not serve it.
 const (
-	NotFTP       = "the server's answer is not FTP"
-	TurnedAway   = "the server takes no sessions now" // it greets with a refusal
-	ServerSilent = "the server does not answer"
-	ServerLeft   = "the server closed the connection"
+	NotFTP        = "the server's answer is not FTP"
+	NoSessionsNow = "the server takes no sessions now" // it greets with a refusal
+	ServerSilent  = "the server does not answer"
+	ServerLeft    = "the server closed the connection"
 )
 
 // maxCodeless is how many lines without a code in a row are accepted.

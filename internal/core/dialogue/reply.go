@@ -226,7 +226,7 @@ func (d *Dialogue) greeted(s *Step, code int) {
 	d.loggedIn = code == 230
 	if s.End = code/100 != 2; s.End {
 		s.Refusal = verdict.Refusal{Kind: verdict.RefusedUnreachable, Code: verdict.CodeServerTurnedAway,
-			Reason: TurnedAway}
+			Reason: NoSessionsNow}
 	}
 }
 

@@ -61,7 +61,8 @@ func checkServerTLS(t TLS, report reportFunc) {
 			"name its file with tls.client_cert, or leave tls.client_key out")
 	}
 	if t.Insecure && t.CA != "" {
-		report("tls.ca", "tls.ca sets the trusted authorities, and tls.verify = \"insecure\" accepts any certificate: "+
+		report("tls.ca", "tls.ca sets the trusted authorities, and tls.verify = \"insecure\" accepts any "+
+			"certificate: "+
 			"leave one of them out")
 	}
 	if t.Insecure && t.ServerName != "" {

@@ -84,9 +84,9 @@ func (p *Opener) note(h *DataPort, armed bool) {
 	}
 }
 
-// Open reserves a port of the range for a pinhole: pinhole.Listen has the address and no port yet. Arm programs
-// the kernel. The caller calls Count before that if it can tell whether the peer has connected. The error
-// wraps port.ErrNone if all ports are taken. The caller closes the pinhole.
+// Open reserves a port of the range for a pinhole: pinhole.Listen has the address and no port yet. Arm
+// programs the kernel. The caller calls Count before that if it can tell whether the peer has connected. The
+// error wraps port.ErrNone if all ports are taken. The caller closes the pinhole.
 func (p *Opener) Open(ports forward.PortRange, pinhole pinhole.Pinhole) (*DataPort, error) {
 	listen, err := p.ports.Allocate(pinhole.From, pinhole.Listen.Addr(), ports, func(at netip.AddrPort) (bool,
 		error) {

@@ -114,7 +114,8 @@ func TestPortAgain(t *testing.T) {
 		if got := dc.Listen().Port(); got != opener.Ports.First {
 			t.Fatalf("got port %d; want %d", got, opener.Ports.First)
 		}
-		if _, err := opener.Open(t.Context(), pinholeTo(l), dataplane.DataTLS{}); !errors.Is(err, port.ErrNone) {
+		if _, err := opener.Open(t.Context(), pinholeTo(l), dataplane.DataTLS{}); !errors.Is(err,
+			port.ErrNone) {
 			t.Errorf("second pinhole at the same port: got %v; want %v", err, port.ErrNone)
 		}
 		client := relaytest.Dial(t, relaytest.Peer, dc.Listen())

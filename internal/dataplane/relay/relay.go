@@ -93,19 +93,20 @@ func (p *Opener) Open(ctx context.Context, pinhole pinhole.Pinhole, dataTLS data
 	if err := pinhole.Validate(); err != nil {
 		return nil, fmt.Errorf("relay: open %s: %w", pinhole, err)
 	}
-	_, err := p.Relay.ports.Allocate(pinhole.From, pinhole.Listen.Addr(), p.Ports, func(at netip.AddrPort) (bool,
-		error) {
-		if p.Avoid != nil && p.Avoid(at) {
-			return false, nil
-		}
-		pinhole.Listen = at
-		var err error
-		c, err = p.openAt(ctx, pinhole, dataTLS, p.Relay.ports)
-		if errors.Is(err, unix.EADDRINUSE) || errors.Is(err, port.ErrTaken) {
-			err = ctx.Err()
-		}
-		return c != nil, err
-	})
+	_, err := p.Relay.ports.Allocate(pinhole.From, pinhole.Listen.Addr(), p.Ports,
+		func(at netip.AddrPort) (bool,
+			error) {
+			if p.Avoid != nil && p.Avoid(at) {
+				return false, nil
+			}
+			pinhole.Listen = at
+			var err error
+			c, err = p.openAt(ctx, pinhole, dataTLS, p.Relay.ports)
+			if errors.Is(err, unix.EADDRINUSE) || errors.Is(err, port.ErrTaken) {
+				err = ctx.Err()
+			}
+			return c != nil, err
+		})
 	if err != nil {
 		return nil, fmt.Errorf("relay: open %s: %w", pinhole, err)
 	}

@@ -103,7 +103,7 @@ func (x *examination) serverName() {
 		func(l system.Lookup) bool { return l.Host == host && l.Took >= slowLookup }); i >= 0 {
 		x.add(CodeNameSlow, finding.Warning, fmt.Sprintf("the resolver took %s for %q",
 			x.facts.Lookups[i].Took.Round(100*time.Millisecond), host),
-			"look at /etc/resolv.conf: its first server may not answer; or give the server's address")
+			"check /etc/resolv.conf: its first server may not answer; or give the server's address")
 	}
 	servers := x.forward.ServerAddrs()
 	count := func(is func(netip.Addr) bool) (n int) {

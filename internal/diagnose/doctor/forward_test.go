@@ -39,7 +39,8 @@ func TestListen(t *testing.T) {
 			"listen 192.168.5.2:2121 is taken by vsftpd (pid 5)", "stop that program"},
 		{"taken by all", 0, listens("0.0.0.0:2121", ""), CodeListen, finding.Fault,
 			"taken by another program", ""},
-		{"another address", 0, listens("127.0.0.1:2121", "x"), CodeListen, finding.OK, "no other program", ""},
+		{"another address", 0, listens("127.0.0.1:2121", "x"), CodeListen, finding.OK, "no other program",
+			""},
 		{"another family", 0, listens("[::]:2121", "x"), CodeListen, finding.OK, "no other program", ""},
 		{"of both families", 0, func(f *Facts, _ *forward.Resolved) {
 			f.Listeners = []system.Listener{{Addr: netip.MustParseAddrPort("[::]:2121"), Dual: true,

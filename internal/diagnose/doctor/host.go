@@ -182,7 +182,7 @@ func (x *examination) legacy() {
 		x.add(CodeLegacy, finding.Info,
 			"iptables-legacy has rules that nftables does not show, in the tables "+
 				strings.Join(x.facts.Legacy, ", "),
-			"look at them (iptables-legacy-save): a helper, a DNAT or a drop at a forward's ports is in "+
+			"check them (iptables-legacy-save): a helper, a DNAT or a drop at a forward's ports is in "+
 				"its way")
 	}
 }

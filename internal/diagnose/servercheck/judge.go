@@ -38,7 +38,7 @@ func judgeAll(set setting, reports []report) []finding.Finding {
 		return []finding.Finding{{Code: CodeAddress, Severity: finding.Fault, Forward: set.forward.Name,
 			Text: fmt.Sprintf("the server %s has no address that the forward can lead to",
 				quote(set.forward.Server.Host)),
-			Remedy: "look at `server` and at this host's resolver (getent ahosts NAME)"}}
+			Remedy: "check `server` and this host's resolver (getent ahosts NAME)"}}
 	}
 	greets := func(r report) bool {
 		return slices.ContainsFunc([]*attempt{r.clear, r.tls}, func(try *attempt) bool {
@@ -83,7 +83,7 @@ func (j *judge) address(r report) {
 	if r.unfinished {
 		j.add(CodeUnfinished, finding.Warning,
 			"the check was interrupted or timed out; not everything was tested",
-			"look at the findings before this one: something answers slowly, or not at all")
+			"check the findings before this one: something answers slowly, or not at all")
 	}
 }
 

@@ -32,10 +32,10 @@ func (j *judge) connect(e setup) bool {
 			dialRefused: "start the FTP server there, or correct the address and the port in `server`",
 			dialSilent: fmt.Sprintf("check whether the host is up, and whether a firewall in between "+
 				"lets port %d through", j.at.Port()),
-			dialNoRoute: fmt.Sprintf("look at the routes (ip route get %s) and at this host's addresses "+
+			dialNoRoute: fmt.Sprintf("check the routes (ip route get %s) and this host's addresses "+
 				"of that family", j.at.Addr()),
-			dialForbidden: "look at this host's own rules for outgoing connections (nft list ruleset)",
-			dialOther:     "look at the network between this host and the server",
+			dialForbidden: "check this host's own rules for outgoing connections (nft list ruleset)",
+			dialOther:     "check the network between this host and the server",
 		}[why])
 		return false
 	case e.dialTook == 0: // the time limit expired before
@@ -99,7 +99,7 @@ func (j *judge) greeting(try *attempt) bool {
 	case a.err != nil && a.heard == "" && isTimeout(a.err):
 		return say("the server accepted the connection and did not greet within "+rounded(try.greetingTook),
 			"check the server's log: it may be looking up this host's name in vain, or be full; a "+
-				"firewall in between may hold it up")
+				"firewall in between may delay it")
 	case a.err != nil && a.heard == "" && isClosed(a.err):
 		return say("the server accepted the connection and closed it without a greeting",
 			"have the server accept this host: check its access lists, bans (fail2ban, hosts.deny) and "+

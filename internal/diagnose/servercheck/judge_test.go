@@ -333,7 +333,8 @@ func TestJudgeCertificate(t *testing.T) {
 	}{
 		"trusted": {good, nil, false, wanted{CodeCertificate, finding.OK, "good for 90 days"}},
 		"ends soon": {&x509.Certificate{NotAfter: days(7)}, nil, false,
-			wanted{CodeCertificate, finding.Warning, "no name by an authority without a name expires in 7 days"}},
+			wanted{CodeCertificate, finding.Warning, "no name by an authority without a name expires in 7 " +
+				"days"}},
 		"expired": {&x509.Certificate{NotAfter: days(-7)},
 			x509.CertificateInvalidError{Reason: x509.Expired}, false,
 			wanted{CodeCertificate, finding.Fault, "has expired on 2027-01-08"}},

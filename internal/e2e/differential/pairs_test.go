@@ -34,7 +34,8 @@ func TestPairs(t *testing.T) {
 	}
 }
 
-// hangBound is the bound of a pair that is known to hang through the gateway, and longer than a test should take else.
+// hangBound is the bound of a pair that is known to hang through the gateway, and longer than a test should
+// take else.
 func hangBound(p script.Pair) time.Duration {
 	for _, l := range p.Limits {
 		if l.Hangs() {

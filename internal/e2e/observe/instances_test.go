@@ -181,8 +181,8 @@ func (s *instancesBed) wantSilent() {
 	harness.WantContains(s.T, stdout, s.annasForward)
 }
 
-// wantStaleGone: the socket of a killed forward is left behind; its user's next command removes it, and root's
-// does not.
+// wantStaleGone: the socket of a killed forward is left behind; its user's next command removes it, and
+// root's does not.
 func (s *instancesBed) wantStaleGone() {
 	t := s.T
 	s.ofAnna.Kill()

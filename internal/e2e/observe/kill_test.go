@@ -75,7 +75,7 @@ func TestKill(t *testing.T) {
 
 			for what, want := range map[string]string{id: "session " + id + " has ended already",
 				"none-1": "there is no session none-1",
-				"4711":     "there is no session 4711", "a b\x1b[0m": "there is no session of this name"} {
+				"4711":   "there is no session 4711", "a b\x1b[0m": "there is no session of this name"} {
 				stdout, stderr, status := s.Run("kill", what)
 				wantOneLine(t, "kill "+what, stdout, stderr, status, want)
 			}

@@ -67,7 +67,8 @@ func TestBans(t *testing.T) {
 		t.Errorf("after the repair got differences %q, error %v; want none", found, err)
 	}
 	nfttest.Apply(t, c, banning(&ban.List{}))
-	if listed := nfttest.List(t, h); strings.Contains(listed, "banned") || !strings.Contains(listed, pinhole) {
+	if listed := nfttest.List(t, h); strings.Contains(listed, "banned") || !strings.Contains(listed,
+		pinhole) {
 		t.Errorf("got without bans\n%s", listed)
 	}
 }

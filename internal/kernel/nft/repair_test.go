@@ -84,8 +84,8 @@ func TestRepair(t *testing.T) {
 	}
 }
 
-// The table that keeps connections translated survives what removes all others, belongs to no other program, and
-// ends with the connection.
+// The table that keeps connections translated survives what removes all others, belongs to no other program,
+// and ends with the connection.
 func TestKeepNAT(t *testing.T) {
 	labtest.Need(t, "nft")
 	h := labtest.Host(t)

@@ -5,8 +5,8 @@
 // themselves, so that a crash leaves nothing behind.
 //
 // Locks: PinholeSet.txLock, held during a transaction: only callers that change pinholes wait for it; then
-// PinholeSet.mu, and what the functions of Keep and Restore take. A caller that changes a passthrough waits for the
-// running transaction without a lock.
+// PinholeSet.mu, and what the functions of Keep and Restore take. A caller that changes a passthrough waits
+// for the running transaction without a lock.
 package nftset
 
 import (

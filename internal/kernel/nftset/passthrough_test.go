@@ -83,8 +83,8 @@ func pass(t *testing.T, do func(pinhole.Passthrough) error, passthrough pinhole.
 
 const usualPassthrough = "192.168.5.1 > 192.168.5.2 > 203.0.113.1 > 203.0.113.21"
 
-// A passthrough range lets its client through any number of times, to its ports only, and no other client. The
-// server sees the right address.
+// A passthrough range lets its client through any number of times, to its ports only, and no other client.
+// The server sees the right address.
 func TestPassthrough(t *testing.T) {
 	l, _ := passthroughLab(t)
 	p := openPassthroughs(t, l.Gateway())

@@ -17,8 +17,9 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// Adds and removes a pinhole, by one caller, and by sixteen at once, and while no process or this process hears
-// the kernel's notifications. cpu-µs/op is the processor time of both, in this process and in the kernel.
+// Adds and removes a pinhole, by one caller, and by sixteen at once, and while no process or this process
+// hears the kernel's notifications. cpu-µs/op is the processor time of both, in this process and in the
+// kernel.
 func BenchmarkPinholes(b *testing.B) {
 	for i := range 4 {
 		callers, watched := []int{1, 16}[i/2], i%2 == 1

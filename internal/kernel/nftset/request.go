@@ -42,7 +42,8 @@ func snatKeyOf(h pinhole.Pinhole) snatKey       { return snatKey{h.From, h.Liste
 
 // conflictsWith reports whether two pinholes share a key, so that one transaction cannot add both.
 func (r *request) conflictsWith(other *request) bool {
-	return pinholeKeyOf(r.pinhole) == pinholeKeyOf(other.pinhole) || snatKeyOf(r.pinhole) == snatKeyOf(other.pinhole)
+	return pinholeKeyOf(r.pinhole) == pinholeKeyOf(other.pinhole) ||
+		snatKeyOf(r.pinhole) == snatKeyOf(other.pinhole)
 }
 
 // await queues a request and waits for the kernel's answer. If no transaction is under way, the caller

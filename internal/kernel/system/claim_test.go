@@ -98,7 +98,7 @@ func TestClaimAnswersEveryAsker(t *testing.T) {
 			}
 		}
 		if unknown == 1000 {
-			t.Error("no asker of 1000 learnt the pid")
+			t.Error("no process of user 1000 learnt the pid")
 		}
 		return nil
 	})

@@ -184,7 +184,8 @@ func broken() []failing {
 			r.TransferFinished(true, "226 done", nil)
 		}, verdict.CodeFine, "nothing went wrong: 1 transfer"},
 		{"a 226 behind what the gateway ended", func(r *Record) {
-			openPinhole(r, &meter{pinhole.Outcome{Connected: time.Now(), Over: true, Failure: &pinhole.Failure{}}})
+			openPinhole(r, &meter{pinhole.Outcome{Connected: time.Now(), Over: true,
+				Failure: &pinhole.Failure{}}})
 			r.TransferStarted(time.Now(), "STOR", "a")
 			r.TransferFinished(true, "226 done", nil)
 		}, verdict.CodeDataBroken, "the data connection broke: the gateway ended it"},

@@ -307,8 +307,8 @@ func (r *Record) killed() bool {
 }
 
 // Ended records the end of the session; lastLine is the last line that the gateway sent the client, if any.
-// It returns the session at its end. final reports whether that does not change any more; else, and for a session that the
-// kernel tracks, Hooks.Finalized gets the final session.
+// It returns the session at its end. final reports whether that does not change any more; else, and for a
+// session that the kernel tracks, Hooks.Finalized gets the final session.
 func (r *Record) Ended(lastLine string) (ended Session, final bool) {
 	if r == nil {
 		return Session{}, true

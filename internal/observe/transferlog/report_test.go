@@ -149,8 +149,8 @@ func TestOneFull(t *testing.T) {
 	}
 }
 
-// TestSlowReader checks that a reader who does not read its pipe blocks no session, that the queue stays within
-// its memory, and that each line the reader gets in the end is complete.
+// TestSlowReader checks that a reader who does not read its pipe blocks no session, that the queue stays
+// within its memory, and that each line the reader gets in the end is complete.
 func TestSlowReader(t *testing.T) {
 	var logged logLines
 	path := filepath.Join(t.TempDir(), "pipe")

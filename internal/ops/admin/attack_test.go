@@ -257,7 +257,8 @@ func TestOddRequests(t *testing.T) {
 	}
 }
 
-// TestBodies: no request can make the server read more than its limit, and a request with a body has no effect.
+// TestBodies: no request can make the server read more than its limit, and a request with a body has no
+// effect.
 func TestBodies(t *testing.T) {
 	source := fixed()
 	source.reload = func(context.Context) error { t.Error("got a reload; want none"); return nil }

@@ -1,6 +1,6 @@
-// Package testca is the certificate authority of the demo, the benchmark and the tests. No other program trusts
-// it: an Authority lives in memory, and its key is never written. All keys are ECDSA on P-256. testca makes
-// sound certificates only; a test of a malformed one writes that itself.
+// Package testca is the certificate authority of the demo, the benchmark and the tests. No other program
+// trusts it: an Authority lives in memory, and its key is never written. All keys are ECDSA on P-256. testca
+// makes sound certificates only; a test of a malformed one writes that itself.
 package testca
 
 import (

@@ -6,7 +6,8 @@ import (
 )
 
 // Shrink shortens a pair, as long as what is left fails: by whole blocks first, then by steps. What it leaves
-// is still a session of FTP: neither side is left without an answer, and nothing is answered that was not asked.
+// is still a session of FTP: neither side is left without an answer, and nothing is answered that was not
+// asked.
 func Shrink(p Pair, fails func(Pair) bool) Pair {
 	try := func(smaller Pair) {
 		if checkSignals(smaller) == nil && fails(smaller) {
