@@ -12,12 +12,11 @@ import (
 
 // What the commands about bans print, and their exit statuses.
 func TestBanCommands(t *testing.T) {
-	source := &answers{bans: admin.Bans{Denied: 3, Bans: []ban.Ban{
+	socket := answering(t, &answers{bans: admin.Bans{Denied: 3, Bans: []ban.Ban{
 		{Prefix: netip.MustParsePrefix("192.0.2.7/32"), Since: bannedAt, Until: bannedAt.Add(time.Hour),
 			Reason: "scans \x1b[31m"},
 		{Prefix: netip.MustParsePrefix("2001:db8::/32"), Since: bannedAt},
-	}}}
-	socket := answering(t, source)
+	}}})
 	for _, test := range []struct {
 		args   string
 		out    string // on standard output, or, of a failure, in standard error
@@ -69,7 +68,10 @@ func TestBanCommands(t *testing.T) {
 				test.status, test.out)
 		}
 	}
-	source.bans = admin.Bans{}
+}
+
+func TestNoBans(t *testing.T) {
+	socket := answering(t, &answers{})
 	var out strings.Builder
 	if Main([]string{"bans", "--socket", socket}, strings.NewReader(""), &out,
 		&out); out.String() != "no client is banned\n" {

@@ -88,7 +88,7 @@ func TestCheckTLS(t *testing.T) {
 					"with tls.client_cert"}},
 		{"insecure, and yet checked", []string{"a :21 203.0.113.1 proxy tls.server=implicit " +
 			"tls.verify=insecure tls.ca=ca.pem tls.server_name=a.example"}, []string{
-			`0 tls.ca tls.ca sets the trusted authorities, and tls.verify = "insecure" accepts any certificate`,
+			`0 tls.ca tls.ca sets the trusted authorities, and tls.verify = "insecure" accepts any cert`,
 			"0 tls.server_name tls.server_name says whose certificate is good"}},
 		{"data kernel with TLS for clients", []string{"a :21 203.0.113.1 proxy data=kernel " +
 			"tls.client=optional tls.cert=c.pem tls.server=required"}, []string{

@@ -74,8 +74,8 @@ var controlSentences = map[Code]sentence{
 	},
 	CodeBanned: {
 		says("{peer} is banned"),
-		says("ftpgate bans says since when and why, and ftpgate unban lifts it; if the client is not there, " +
-			"take it out of deny in the file and reload"),
+		says("ftpgate bans says since when and why, and ftpgate unban lifts it; if the client is not " +
+			"there, take it out of deny in the file and reload"),
 	},
 	CodeTooManySessions: {
 		says("rejected: {reason}"),
@@ -108,8 +108,8 @@ var controlSentences = map[Code]sentence{
 	CodeClientSpeaksHTTP: {
 		says("the client speaks HTTP, not FTP: probably a browser, or a program that takes the gateway for " +
 			"an HTTP proxy"),
-		says("have the users install an FTP client; if it continues, a web page may be using their browsers " +
-			"against the server (ALPACA, NAT slipstreaming)"),
+		says("have the users install an FTP client; if it continues, a web page may be using their " +
+			"browsers against the server (ALPACA, NAT slipstreaming)"),
 	},
 	CodeClientSpeaksSSH: {
 		says("the client speaks SSH, not FTP: an SSH client, or an SFTP client"),
