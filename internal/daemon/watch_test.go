@@ -87,5 +87,5 @@ func TestWatch(t *testing.T) {
 	swap(t, filepath.Join(dir, "..data"), "two")
 	s.log.wait(t, "INFO reloaded", 1)
 	wantServed(t, moved, "one")
-	wantNobody(t, at)
+	wantNoListener(t, at)
 }
