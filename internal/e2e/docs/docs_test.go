@@ -42,6 +42,7 @@ var (
 	helpFlag  = regexp.MustCompile(`(?m)^ +(?:(-[a-zA-Z]), )?(--[a-z][a-z-]*)`)
 	helpUsage = regexp.MustCompile(`(?m)^Usage:\n  ftpgate ?([a-z ]*)`)
 	calling   = regexp.MustCompile(`(?:^|[\s/])ftpgate ([a-z-][^|&;#]*)`)
+	word      = regexp.MustCompile(`"([^"]*)"|(\S+)`)
 	configKey = regexp.MustCompile(`(?m)^([a-z_]+) *=`)
 )
 
@@ -133,19 +134,19 @@ func TestDocsFiles(t *testing.T) {
 	}
 }
 
-// The rules in the README belong to the configuration file in the README.
+// The rules in docs/rules.md belong to the configuration file in it.
 func TestDocsRules(t *testing.T) {
-	readme := named(t, "README.md")
-	files, rulesets := readme.of("toml"), readme.of("nft")
+	d := named(t, "docs/rules.md")
+	files, rulesets := d.of("toml"), d.of("nft")
 	if len(files) != 1 || len(rulesets) != 1 {
-		t.Fatalf("README.md: got %d files and %d rulesets; want one of each", len(files), len(rulesets))
+		t.Fatalf("%s: got %d files and %d rulesets; want one of each", d.path, len(files), len(rulesets))
 	}
 	got, stderr, status := ask("rules", "-c", harness.WriteFile(t, "ftpgate.toml", files[0].text))
 	if status != 0 {
 		t.Fatalf("ftpgate rules: got exit status %d; want 0\n%s", status, stderr)
 	}
 	if rulesets[0].text != got {
-		t.Errorf("README.md:%d: ftpgate rules prints other rules for the file in it:\n%s", rulesets[0].line,
+		t.Errorf("%s:%d: ftpgate rules prints other rules for the file in it:\n%s", d.path, rulesets[0].line,
 			got)
 	}
 }
@@ -233,8 +234,17 @@ func calls(line string) [][]string {
 		}
 		line = line[m[2]:]
 		text, _, _ := strings.Cut(line[:m[3]-m[2]], " ftpgate ")
-		found = append(found, strings.Fields(text))
+		found = append(found, words(text))
 	}
+}
+
+// words returns the words of a command line, as a shell divides it; quotation marks of the one kind that the
+// documents use are taken off.
+func words(line string) (found []string) {
+	for _, m := range word.FindAllStringSubmatch(line, -1) {
+		found = append(found, m[1]+m[2])
+	}
+	return found
 }
 
 // fault returns what is wrong with a command line, or "". lab exec runs other programs.
