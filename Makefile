@@ -34,6 +34,9 @@ $(BINARY) $(BUILD)/ftpgate.toml:
 # Nobody's configuration is overwritten. Neither Go nor the network is needed here.
 AT = $(DESTDIR)$(PREFIX)
 IN_PREFIX = sed 's|/usr/bin/ftpgate|$(PREFIX)/bin/ftpgate|g; s|/usr/share/doc/ftpgate|$(PREFIX)/share/doc/ftpgate|g'
+# Documents for operators. A link to a file that is not installed becomes its text.
+INSTALLED_DOCS = $(filter-out architecture.md,$(patsubst docs/%,%,$(wildcard docs/*.md docs/examples/*.md)))
+WITHOUT_LINKS = /^<!-- lab/d; s/\[([^]]*)\]\((\.\.\/)?(\.\.\/(packaging|internal)|\.\.\/[A-Z]+\.md|architecture\.md|design|man)[^)]*\)/\1/g
 install: $(BINARY) $(BUILD)/ftpgate.toml install-$(INIT)
 	install -D -m 755 $(BINARY) $(AT)/bin/ftpgate
 	$(IN_PREFIX) $(BUILD)/ftpgate.toml.5 | install -D -m 644 /dev/stdin $(AT)/share/man/man5/ftpgate.toml.5
@@ -42,7 +45,8 @@ install: $(BINARY) $(BUILD)/ftpgate.toml install-$(INIT)
 	install -D -m 644 $(BUILD)/ftpgate.zsh $(DESTDIR)$(ZSHDIR)/_ftpgate
 	install -D -m 644 $(BUILD)/ftpgate.fish $(AT)/share/fish/vendor_completions.d/ftpgate.fish
 	install -d $(AT)/share/doc/ftpgate/examples
-	install -m 644 $(filter-out docs/architecture.md,$(wildcard docs/*.md)) $(AT)/share/doc/ftpgate
+	for file in $(INSTALLED_DOCS); do \
+		sed -E '$(WITHOUT_LINKS)' "docs/$$file" | install -m 644 /dev/stdin "$(AT)/share/doc/ftpgate/$$file" || exit 1; done
 	install -m 644 packaging/prometheus/ftpgate.rules.yml packaging/grafana/ftpgate.json \
 		$(AT)/share/doc/ftpgate/examples
 	cp -R packaging/fail2ban packaging/crowdsec $(AT)/share/doc/ftpgate/examples

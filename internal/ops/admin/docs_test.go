@@ -20,7 +20,7 @@ const (
 	document = "../../../docs/api.md"
 	// docToken and docTCP are the token file and the TCP address in the document.
 	docToken = "$(cat /etc/ftpgate/token)"
-	docTCP   = "http://192.168.5.2:9921"
+	docTCP   = "http://192.168.5.2:9121"
 )
 
 var (
