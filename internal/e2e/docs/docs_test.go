@@ -43,6 +43,7 @@ var (
 	helpUsage = regexp.MustCompile(`(?m)^Usage:\n  ftpgate ?([a-z ]*)`)
 	calling   = regexp.MustCompile(`(?:^|[\s/])ftpgate ([a-z-][^|&;#]*)`)
 	word      = regexp.MustCompile(`"([^"]*)"|(\S+)`)
+	codeName  = regexp.MustCompile(`^[a-z]+(_[a-z0-9]+)+( = .*)?$`)
 	configKey = regexp.MustCompile(`(?m)^([a-z_]+) *=`)
 )
 
@@ -343,4 +344,27 @@ func anchors(text string) []string {
 		}, strings.ToLower(m[1])))
 	}
 	return names
+}
+
+// Codes and keys that the page of symptoms names are explained where it sends the reader.
+func TestDocsTroubleshooting(t *testing.T) {
+	var explained strings.Builder
+	for _, path := range []string{"messages", "doctor", "configuration"} {
+		explained.WriteString(named(t, "docs/"+path+".md").text)
+	}
+	d := named(t, "docs/troubleshooting.md")
+	found := 0
+	for _, m := range codeSpan.FindAllStringSubmatch(d.prose(), -1) {
+		if !codeName.MatchString(m[1]) || slices.Contains([]string{"pasv_address", "accept_ra=2"}, m[1]) {
+			continue
+		}
+		found++
+		name, _, _ := strings.Cut(m[1], " ")
+		if !strings.Contains(explained.String(), name+"`") && !strings.Contains(explained.String(), "| "+name+" |") {
+			t.Errorf("%s: `%s`: there is no such code or key", d.path, m[1])
+		}
+	}
+	if found < 40 {
+		t.Errorf("%s: got %d codes; want 40 at least: are they found?", d.path, found)
+	}
 }
