@@ -64,8 +64,8 @@ func newConsole(t *testing.T, d document) *console {
 	if strings.Contains(d.text, "/etc/ftpgate/cert.pem") {
 		authority := harness.NewAuthority(t)
 		pair := authority.IssueGateway()
-		pairs = append(pairs, [2]string{"/etc/ftpgate/cert.pem", pair.CertFile},
-			[2]string{"/etc/ftpgate/key.pem", pair.KeyFile}, [2]string{"/etc/ftpgate/ca.pem", authority.CAFile})
+		pairs = [][2]string{{"/etc/ftpgate/cert.pem", pair.CertFile}, {"/etc/ftpgate/key.pem", pair.KeyFile},
+			{"/etc/ftpgate/ca.pem", authority.CAFile}}
 	}
 	for _, m := range labComment.FindAllStringSubmatch(d.text, -1) {
 		if from, to, found := strings.Cut(m[2], " = "); found && m[1] == "" {
@@ -75,7 +75,8 @@ func newConsole(t *testing.T, d document) *console {
 	c.toLab = replacer(pairs, false)
 	for _, f := range d.of("toml") {
 		if f.file != "" {
-			pairs = append(pairs, [2]string{f.file, harness.WriteFile(t, "ftpgate.toml", c.toLab.Replace(f.text))})
+			path := harness.WriteFile(t, "ftpgate.toml", c.toLab.Replace(f.text))
+			pairs = append(pairs, [2]string{f.file, path})
 		}
 	}
 	c.toLab, c.back = replacer(pairs, false), replacer(pairs, true)

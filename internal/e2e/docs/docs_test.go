@@ -348,9 +348,9 @@ func anchors(text string) []string {
 
 // Codes and keys that the page of symptoms names are explained where it sends the reader.
 func TestDocsTroubleshooting(t *testing.T) {
-	var explained strings.Builder
+	explained := ""
 	for _, path := range []string{"messages", "doctor", "configuration"} {
-		explained.WriteString(named(t, "docs/"+path+".md").text)
+		explained += named(t, "docs/"+path+".md").text
 	}
 	d := named(t, "docs/troubleshooting.md")
 	found := 0
@@ -360,7 +360,7 @@ func TestDocsTroubleshooting(t *testing.T) {
 		}
 		found++
 		name, _, _ := strings.Cut(m[1], " ")
-		if !strings.Contains(explained.String(), name+"`") && !strings.Contains(explained.String(), "| "+name+" |") {
+		if !strings.Contains(explained, name+"`") && !strings.Contains(explained, "| "+name+" |") {
 			t.Errorf("%s: `%s`: there is no such code or key", d.path, m[1])
 		}
 	}

@@ -11,8 +11,8 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// variesByRun is what differs from run to run in what explain and doctor print: numbers of all kinds, with their
-// units, the names of sessions, and the directory of the test's server.
+// variesByRun is what differs from run to run in what explain and doctor print: numbers of all kinds, with
+// their units, the names of sessions, and the directory of the test's server.
 var variesByRun = regexp.MustCompile(`[0-9a-z]+-1\b|"/[^"]*"|[0-9][0-9.]*(?:µs|ms|s\b)?`)
 
 // likeness puts a text on one line, without what varies.
@@ -33,7 +33,8 @@ func example(t *testing.T, name string) (call []string, printed string) {
 	return nil, ""
 }
 
-// The README's example of doctor is a part of what doctor prints where the server's passive ports are rejected.
+// The README's example of doctor is a part of what doctor prints where the server's passive ports are
+// rejected.
 func TestDocsReadmeDoctor(t *testing.T) {
 	t.Parallel()
 	labtest.Need(t, "nft")
@@ -42,12 +43,14 @@ func TestDocsReadmeDoctor(t *testing.T) {
 	harness.Shell(t, l.Server(), "nft 'table inet fw { chain input { type filter hook input priority 0; "+
 		"tcp dport %s reject with tcp reset; }; }'", peers.PassiveRange)
 	call, want := example(t, "doctor")
-	if stdout, stderr, _ := harness.Run(t, l.Gateway(), call...); !strings.Contains(likeness(stdout), likeness(want)) {
+	stdout, stderr, _ := harness.Run(t, l.Gateway(), call...)
+	if !strings.Contains(likeness(stdout), likeness(want)) {
 		t.Errorf("ftpgate %q: got\n%s%s\nwant in it\n%s", call, stdout, stderr, want)
 	}
 }
 
-// The README's example of explain is what explain prints of a client whose firewall drops its data connection.
+// The README's example of explain is what explain prints of a client whose firewall drops its data
+// connection.
 func TestDocsReadmeExplain(t *testing.T) {
 	t.Parallel()
 	labtest.Need(t, "nft", "curl")
@@ -58,7 +61,8 @@ func TestDocsReadmeExplain(t *testing.T) {
 		harness.Gateway4, "203.0.113.21").AwaitReady()
 	harness.Shell(t, l.Client(), "nft 'table inet fw { chain output { type filter hook output priority 0; "+
 		"tcp dport 49152-65535 drop; }; }'")
-	harness.Shell(t, l.Client(), "curl -sS --disable-epsv --connect-timeout 2 ftp://%s/ || true", harness.Gateway4)
+	harness.Shell(t, l.Client(), "curl -sS --disable-epsv --connect-timeout 2 ftp://%s/ || true",
+		harness.Gateway4)
 	gateway.AwaitLog("session failed", 1)
 	session := regexp.MustCompile(`session=(\S+)`).FindStringSubmatch(gateway.Log())[1]
 

@@ -11,16 +11,17 @@ import (
 )
 
 // ftpgate accepts the arguments of every call in sh blocks, and of every complete "ftpgate forward" in the
-// text. The commands are not run as they stand, because there they would change this host, or want servers that
-// do not exist:
+// text. The commands are not run as they stand, because there they would change this host, or want servers
+// that do not exist:
 //
-//   - forward runs as "doctor --no-try", which checks the same flags and values and changes nothing; run, as check;
+//   - forward runs as "doctor --no-try", which checks the same flags and values and changes nothing;
+//   - run runs as check;
 //   - commands that ask a running ftpgate get a socket on which nobody answers;
 //   - demo, lab, top and completion only parse their flags: other tests run them;
 //   - "lab exec" runs other programs.
 //
-// Calls of other programs (apt, systemctl, docker, firewall-cmd, ufw) need a host of their own; those of iptables
-// and nft are run by TestDocsFirewallRules.
+// Calls of other programs (apt, systemctl, docker, firewall-cmd, ufw) need a host of their own; those of
+// iptables and nft are run by TestDocsFirewallRules.
 func TestDocsShell(t *testing.T) {
 	file := harness.WriteFile(t, "ftpgate.toml", named(t, "docs/rules.md").of("toml")[0].text)
 	silent := filepath.Join(harness.ShortDir(t), "none.sock")
@@ -99,8 +100,8 @@ func accepted(call []string, file, socket string) []string {
 	return call
 }
 
-// The rules that an administrator has by hand are rules that iptables and nft accept. Each block is tried on a
-// fresh gateway.
+// The rules that an administrator has by hand are rules that iptables and nft accept. Each block is tried on
+// a fresh gateway.
 func TestDocsFirewallRules(t *testing.T) {
 	ran := 0
 	d := named(t, "docs/from-iptables.md")
