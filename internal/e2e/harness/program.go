@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"ftpgate/internal/cli"
 	"ftpgate/internal/try/lab"
 	"ftpgate/internal/try/lab/labtest"
@@ -201,6 +203,16 @@ func (p *Program) Signal(s syscall.Signal) {
 	p.T.Helper()
 	if err := p.Cmd.Process.Signal(s); err != nil {
 		p.T.Fatal(err)
+	}
+}
+
+// Suspend stops the process, and waits until all its threads have stopped: on a busy machine they run on for
+// a while after the signal.
+func (p *Program) Suspend() {
+	p.T.Helper()
+	p.Signal(syscall.SIGSTOP)
+	if err := unix.Waitid(unix.P_PID, p.Cmd.Process.Pid, nil, unix.WSTOPPED, nil); err != nil {
+		p.T.Fatal("wait for the stop: ", err)
 	}
 }
 

@@ -170,7 +170,7 @@ func (s *instancesBed) wantOfSessions() {
 
 // wantSilent: an ftpgate that hangs is named, and the others are shown.
 func (s *instancesBed) wantSilent() {
-	s.ofBert.Signal(syscall.SIGSTOP)
+	s.ofBert.Suspend()
 	defer s.ofBert.Signal(syscall.SIGCONT)
 	stdout, stderr, status := harness.Run(s.T, s.Gateway(), "status")
 	want := fmt.Sprintf("ftpgate: process %d at /tmp/ftpgate-%d/%[1]d.sock: it does not answer within 1s\n",

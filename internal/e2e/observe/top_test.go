@@ -208,7 +208,7 @@ func TestTopInstances(t *testing.T) {
 			regexp.MustCompile(`(?m)^ +`+fmt.Sprint(s.Program.Cmd.Process.Pid)+
 				` +\S+-1 +.* [1-9][0-9.]* kB .* RETR `).MatchString(text)
 	})
-	s.ofBert.Signal(syscall.SIGSTOP)
+	s.ofBert.Suspend()
 	screen.AwaitText(strings.TrimSuffix(s.run, "\n") + ": has not answered for ")
 	s.ofAnna.Kill()
 	screen.AwaitText(strings.TrimSuffix(s.annasForward, "\n")+": has ended", "RETR ")

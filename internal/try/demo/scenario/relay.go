@@ -83,8 +83,6 @@ const rounds = 5
 
 // compareSpeed measures downloads through the relay and without it in turn, and prints the medians.
 func (s *scenario) compareSpeed(ctx context.Context) error {
-	ctx, cancel := withSessionTimeout(ctx)
-	defer cancel()
 	var clients [2]*ftpclient.Client
 	for i, address := range []string{s.setup.gateway, s.setup.server} {
 		c, err := s.connect(ctx, s.testbed.ClientHost(), address, ftpserver.User, nil)
