@@ -39,7 +39,7 @@ func TestTop(t *testing.T) {
 		return regexp.MustCompile(`3 sessions, 1 transfer  up 0 B/s  down [1-9.]+ [kM]?B/s`).MatchString(
 			text) &&
 			regexp.MustCompile(
-				`(?m)^.*-\d+ +192\.168\.5\.\d+ +somebody +\d+s +0 B +[1-9.]+ [kM]?B .* RETR file$`).
+				`(?m)^.*-\d+ +192\.168\.5\.\d+ +alice +\d+s +0 B +[1-9.]+ [kM]?B .* RETR file$`).
 				MatchString(text)
 	})
 	wantTidy(t, screen, 80, 24)
@@ -53,7 +53,7 @@ func TestTop(t *testing.T) {
 	screen.Press("Enter") // the filter looks for what was sent, not for how it is printed
 	screen.Await("no session", func(text string) bool { return !strings.Contains(text, "192.168.5.") })
 	screen.Press("Escape")
-	screen.AwaitText("somebody")
+	screen.AwaitText("alice")
 	screen.Press("/")
 	screen.Type("owned")
 	screen.Press("Enter", "Enter")
@@ -133,7 +133,7 @@ func TestTopTerminal(t *testing.T) {
 	before := settings("before")
 	top := func() {
 		screen.RunProgram("", "top", "--socket", s.Socket)
-		screen.AwaitText("ftpgate top", "somebody", "? help")
+		screen.AwaitText("ftpgate top", "alice", "? help")
 	}
 	wantBack := func(after string) {
 		t.Helper()
@@ -151,14 +151,14 @@ func TestTopTerminal(t *testing.T) {
 	wantBack("ctrl-z")
 	screen.Type("fg")
 	screen.Press("Enter")
-	screen.AwaitText("ftpgate top", "somebody")
+	screen.AwaitText("ftpgate top", "alice")
 	screen.Press("C-c")
 	wantBack("ctrl-c")
 	top()
 	screen.Press("q")
 	wantBack("q")
 	screen.RunProgram("sh -c 'echo $$ >"+dir+"/pid; exec \"$@\"' sh env", "top", "--socket", s.Socket)
-	screen.AwaitText("ftpgate top", "somebody")
+	screen.AwaitText("ftpgate top", "alice")
 	pid, err := strconv.Atoi(strings.TrimSpace(harness.ReadFile(t, dir+"/pid")))
 	if err == nil {
 		err = syscall.Kill(pid, syscall.SIGTERM)
