@@ -86,9 +86,10 @@ func tcpInfo(c syscall.Conn) (info *unix.TCPInfo, err error) {
 	return info, err
 }
 
-// awaitAcknowledged waits, at most graceTime, until the data that an end sent before it broke has reached the
-// other one, ahead of the reset, as it would without a gateway: some clients reset after the last byte of a
-// whole file (their kernel does, because of TLS session tickets that they have not read).
+// awaitAcknowledged waits until the data that an end sent before it broke has reached the other one, ahead of
+// the reset, as it would without a gateway: some clients reset after the last byte of a whole file (their
+// kernel does, because of TLS session tickets that they have not read). It gives up when nothing has moved for
+// graceTime.
 func (c *Connection) awaitAcknowledged(side Side, err error) {
 	if broken, ok := errors.AsType[*BrokenError](err); !ok || broken.Side != side {
 		return
@@ -98,9 +99,14 @@ func (c *Connection) awaitAcknowledged(side Side, err error) {
 	defer late.Stop()
 	tick := time.NewTicker(firstPoll)
 	defer tick.Stop()
-	for {
-		if unsent, err := unacknowledged(c.ends[side.other()]); err != nil || unsent == 0 {
+	for before := 0; ; {
+		unsent, err := unacknowledged(c.ends[side.other()])
+		if err != nil || unsent == 0 {
 			return
+		}
+		if unsent != before {
+			before = unsent
+			late.Reset(c.graceTime)
 		}
 		select {
 		case <-tick.C:
