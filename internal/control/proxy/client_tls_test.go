@@ -230,7 +230,7 @@ func TestHelloRefused(t *testing.T) {
 	b.client.heardAll()
 	b.wantRefused("encryption=1")
 	if log := b.logs.String(); !strings.Contains(log, "server_ports") ||
-		!strings.Contains(log, "[forward.tls]") {
+		!strings.Contains(log, "tls.client") {
 		t.Errorf("log: got no remedies: %s", log)
 	}
 }

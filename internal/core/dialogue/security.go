@@ -39,7 +39,7 @@ func (d *Dialogue) legs() pinhole.TLSLegs {
 // The remedies for the operator when a client could not encrypt its session.
 const (
 	remedyTLS = "name the server's passive ports (server_ports) to pass encrypted sessions through, " +
-		"or have ftpgate speak TLS with clients ([forward.tls] with client, cert and key)"
+		"or have ftpgate speak TLS with clients (tls.client, tls.cert and tls.key)"
 	remedyClientTLS = "to have the client's leg encrypted, too, " +
 		"give the forward tls.client, with cert and key"
 	remedyImplicit = "clients of this forward are to use explicit FTPS (AUTH TLS), " +

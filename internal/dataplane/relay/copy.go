@@ -86,10 +86,10 @@ func tcpInfo(c syscall.Conn) (info *unix.TCPInfo, err error) {
 	return info, err
 }
 
-// awaitAcknowledged waits until the data that an end sent before it broke has reached the other one, ahead of
-// the reset, as it would without a gateway: some clients reset after the last byte of a whole file (their
-// kernel does, because of TLS session tickets that they have not read). It gives up when nothing has moved for
-// graceTime.
+// awaitAcknowledged waits until the data that an end sent before it broke has reached the other one, ahead
+// of the reset, as it would without a gateway: some clients reset after the last byte of a whole file (their
+// kernel does, because of TLS session tickets that they have not read). It gives up when nothing has moved
+// for graceTime.
 func (c *Connection) awaitAcknowledged(side Side, err error) {
 	if broken, ok := errors.AsType[*BrokenError](err); !ok || broken.Side != side {
 		return

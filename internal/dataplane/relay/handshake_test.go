@@ -61,7 +61,7 @@ var handshakeFaults = []handshakeFault{
 			wantAlert(t, e, "bad certificate")
 		}},
 	{name: "silence", plain: "took too long", want: os.ErrDeadlineExceeded,
-		opener: Opener{HelloTime: 250 * time.Millisecond}, // a busy machine's peer is to be connected before
+		opener: Opener{HelloTime: time.Second}, // a busy machine's peer is to be connected before
 		fault: func(t *testing.T, _ Side, e party) {
 			wantEndReset(t, "silent end", party{tcp: e.tcp})
 		}},

@@ -27,7 +27,7 @@ const (
 	// generous is for what never takes long unless something is wrong.
 	generous = 10 * time.Second
 	// brief is for servers that are silent on purpose.
-	brief = 300 * time.Millisecond
+	brief = time.Second
 )
 
 // peer is a server in the hands of a test: a sound one, of which each command can be answered otherwise.

@@ -92,7 +92,7 @@ func TestBadServer(t *testing.T) {
 	}{
 		"another name": {func(a *harness.Authority) harness.KeyPair {
 			return a.Issue("mallory.example", testca.ForAddrs(netip.MustParseAddr("198.51.100.9")))
-		}, 0, "tls.server_name"},
+		}, 0, "--tls-server-name"},
 		"expired": {func(a *harness.Authority) harness.KeyPair {
 			return a.IssueServer(testca.Expired)
 		}, 0, "expired"},
@@ -101,7 +101,7 @@ func TestBadServer(t *testing.T) {
 		}, 0, "not yet valid"},
 		"unknown authority": {func(a *harness.Authority) harness.KeyPair {
 			return harness.NewAuthority(a.T).IssueServer()
-		}, 0, "tls.ca"},
+		}, 0, "--tls-ca"},
 		"TLS 1.1": {harness.ValidServer, tls.VersionTLS11, "version"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -38,7 +38,7 @@ func TestRefused(t *testing.T) {
 	}
 	p.WantAlive()
 	s.Program.AwaitLog("kind=encryption", 1)
-	harness.WantContains(t, s.Program.Log(), "server_ports", "[forward.tls]")
+	harness.WantContains(t, s.Program.Log(), "--server-ports", "--tls-client")
 	s.WantService()
 }
 
