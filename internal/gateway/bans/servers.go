@@ -46,8 +46,8 @@ func (k *Keeper) servers(refuses func(netip.Addr) bool) (all []string) {
 	warnings := Servers(refuses, k.config.Forwards())
 	for i, w := range warnings {
 		if i == namedServers {
-			return append(all, fmt.Sprintf("the same is so of %s", finding.Plural(len(warnings)-i,
-				"more server")))
+			return append(all, fmt.Sprintf("there are %s with a banned server",
+				finding.Plural(len(warnings)-i, "more forward")))
 		}
 		all = append(all, fmt.Sprintf("forward %q: %s", w.Forward, w.Text))
 	}

@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -53,7 +54,7 @@ func (c *Conn) Repair(t ruleset.Table) (differences []string, more bool, err err
 }
 
 // addedAtOnce bounds the banned clients in a transaction of add.
-const addedAtOnce = 1000
+const addedAtOnce = 5000
 
 // add adds to the kernel's table what it lacks. It adds many banned clients in transactions of their own:
 // while one runs, sessions cannot open pinholes. The last transaction adds the rest. The caller holds mu.
@@ -84,8 +85,14 @@ func (c *Conn) add(has, want ruleset.Table) error {
 	return c.send(b)
 }
 
+// listings bounds how often a table is listed that another program removes meanwhile.
+const listings = 3
+
 func (c *Conn) compare(t ruleset.Table) (comparison, error) {
 	l, err := c.list(t)
+	for n := 1; n < listings && errors.Is(err, unix.ENOENT); n++ {
+		l, err = c.list(t)
+	}
 	if err != nil {
 		return comparison{}, fmt.Errorf("nft: list table %s: %w", t.Name, netlink.Errno(err))
 	}
