@@ -81,7 +81,7 @@ func TestRepairInParts(t *testing.T) {
 	c := nfttest.Open(t, h)
 	var l ban.List
 	var denied []netip.Prefix
-	for i := range 2500 { // each a range of its own
+	for i := range 11_000 { // each a range of its own, for several transactions
 		denied = append(denied, netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64, byte(i >> 7),
 			byte(i << 1)}),
 			32))
