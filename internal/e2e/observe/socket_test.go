@@ -189,7 +189,7 @@ func TestWrongRequests(t *testing.T) {
 		{"PUT", "/v1/sessions/1", 405, "PUT is not possible here"},
 		{"DELETE", "/v1/sessions", 405, "DELETE is not possible here"},
 		{"GET", "/v2/status", 404, "there is no such path"},
-		{"GET", "/", 404, "there is no such path"},
+		{"GET", "/v1", 404, "there is no such path"},
 		{"GET", "/v1/status/", 404, "there is no such path"},
 		{"GET", "/v1/sessions/none-1", 404, "there is no session none-1"},
 		{"DELETE", "/v1/sessions/none-1", 404, "there is no session none-1"},
