@@ -46,8 +46,9 @@ const (
 	// controlPollInterval is how often Poll asks for control connections of forwards with tracking kernel:
 	// there are many of them, and most are idle.
 	controlPollInterval = 5 * time.Second
-	// eventLag is how long after the end of a transfer the event of its connection may arrive.
-	eventLag = time.Second
+	// eventLag is how long after the end of a transfer the event of its connection may arrive: at once, and
+	// on a busy machine later.
+	eventLag = 2 * time.Second
 	// unassignedLifetime is how long the segments of a connection without a session are kept: segments and
 	// events arrive over different sockets. maxUnassigned bounds these connections; beyond it the kernel's
 	// count is used.
