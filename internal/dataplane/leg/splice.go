@@ -11,7 +11,10 @@ import (
 )
 
 // pipe is what splice(2) moves data through: it has no way from one socket to another.
-type pipe struct{ in, out int }
+type pipe struct {
+	in, out int
+	dropped runtime.Cleanup // closes it
+}
 
 // pipes are empty, and in use only while data is moved. In place of a new one it may give an error.
 var pipes = sync.Pool{New: func() any {
@@ -37,9 +40,9 @@ func newPipe() (*pipe, error) {
 		return nil, os.NewSyscallError("pipe2", err)
 	}
 	p := &pipe{in: fds[1], out: fds[0]}
+	p.dropped = runtime.AddCleanup(p, closePipe, fds) // of one that the pool has dropped
 	// An ordinary user may have few large pipes (pipe-user-pages-soft in proc_sys_fs(5)); a small one serves.
 	_, _ = unix.FcntlInt(uintptr(p.in), unix.F_SETPIPE_SZ, Chunk)
-	runtime.AddCleanup(p, closePipe, fds) // of one that the pool has dropped
 	return p, nil
 }
 
@@ -48,12 +51,25 @@ func closePipe(fds [2]int) {
 	_ = unix.Close(fds[1])
 }
 
+// Copy copies at most n of the bytes that src has received to dst, and returns how many: no more than
+// BufferSize. It waits for both. errSrc and errDst are the failures of the two.
+func Copy(dst, src *socket.Conn, n int) (copied int64, errSrc, errDst error) {
+	buf := Borrow()
+	defer Return(buf)
+	n, errSrc = src.Read(buf[:min(n, BufferSize)])
+	if errSrc == nil {
+		n, errDst = dst.Write(buf[:n])
+	}
+	return int64(n), errSrc, errDst
+}
+
 // Splice moves at most n bytes that src has received to dst, and returns how many. It does not wait for src,
-// and waits for dst. errSrc and errDst are the failures of the two.
+// and waits for dst. errSrc and errDst are the failures of the two. Where the process may have no pipe more
+// (RLIMIT_NOFILE in getrlimit(2)), it is Copy.
 func Splice(dst, src *socket.Conn, n int) (moved int64, errSrc, errDst error) {
 	p, err := borrowPipe()
 	if err != nil {
-		return 0, err, nil
+		return Copy(dst, src, n)
 	}
 	var left int
 	errSrc = src.Control(func(fd int) (err error) {
@@ -74,8 +90,11 @@ func Splice(dst, src *socket.Conn, n int) (moved int64, errSrc, errDst error) {
 		left -= some
 		moved += int64(some)
 	}
-	if left == 0 { // else the pipe is not empty, and is dropped
+	if left == 0 {
 		pipes.Put(p)
+	} else { // no other connection may get the rest
+		p.dropped.Stop()
+		closePipe([2]int{p.out, p.in})
 	}
 	return moved, errSrc, errDst
 }

@@ -4,7 +4,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/dataplane/leg"
-	"ftpgate/internal/dataplane/socket"
 )
 
 // firstBytes is how many bytes a new connection accepts without waiting: its send buffer has at least 16 KiB
@@ -64,7 +63,7 @@ func (c clearConnection) move(side Side, n int) error {
 	var moved int64
 	var errSrc, errDst error
 	if n <= firstBytes && c.bytes[side].Load() == 0 {
-		moved, errSrc, errDst = copyFirst(dst, src, n)
+		moved, errSrc, errDst = leg.Copy(dst, src, n)
 	} else {
 		room, err := leg.Room(dst)
 		if err != nil {
@@ -80,17 +79,6 @@ func (c clearConnection) move(side Side, n int) error {
 		return &BrokenError{side, errSrc}
 	}
 	return nil
-}
-
-// copyFirst copies n bytes that have arrived, at most firstBytes, to a connection that has got none.
-func copyFirst(dst, src *socket.Conn, n int) (copied int64, errSrc, errDst error) {
-	buf := leg.Borrow()
-	defer leg.Return(buf)
-	n, errSrc = src.Read(buf[:n])
-	if errSrc == nil {
-		n, errDst = dst.Write(buf[:n])
-	}
-	return int64(n), errSrc, errDst
 }
 
 // closedCleanly returns false: without TLS a reset is never an orderly close.
