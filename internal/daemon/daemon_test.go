@@ -258,6 +258,7 @@ func TestStopOrder(t *testing.T) {
 	s.cancel()
 	m.want("STOPPING=1\nEXTEND_TIMEOUT_USEC=75000000")
 	idle.WantEnd("")
+	s.log.wait(t, "INFO session ends", 1) // its client sees the end a moment before the list of sessions does
 	ftptest.Dial(t, at).WantEnd("")
 	m.wantPing()
 	client := admin.NewClient(socket, "")
