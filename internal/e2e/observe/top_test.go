@@ -84,7 +84,7 @@ func wantKillAndBan(s *harness.AdminGateway, screen *harness.Screen, shown, othe
 	screen.Press("g")
 	screen.AwaitText("verdict    ended by an operator")
 	screen.Press("q", "Escape")
-	screen.AwaitText("2 sessions")
+	screen.AwaitText("2 sessions", "alice") // and with another key at once, a terminal takes Escape for Alt
 	screen.Press("B")
 	screen.AwaitText("ban 192.168.5.", "h: an hour, d: a day, u: until it is lifted")
 	screen.Press("h")
