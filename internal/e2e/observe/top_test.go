@@ -217,3 +217,46 @@ func TestTopInstances(t *testing.T) {
 	screen.Press("C-c")
 	screen.AwaitPrompt()
 }
+
+// An ftpgate that crashes and starts again while top looks at it: with --socket the screen says why it does not
+// answer, keeps a time line that was open, and shows the new one. Without, the one that ended goes, and the new
+// one comes by itself.
+func TestTopRestart(t *testing.T) {
+	st, s := harness.NewAdminTestbed(t, fmt.Sprintf(harness.ForwardConfig, "files", harness.Gateway4))
+	ownRun(t)
+	forward := harness.Start(t, s.Host, "forward", "192.168.5.2:2122", harness.Server4).AwaitReady()
+	fixed := harness.NewScreen(t, s.Host, 80, 24)
+	found := harness.NewScreen(t, s.Host, 80, 24)
+	st.Login()
+	fixed.RunProgram("", "top", "--socket", s.Socket, "--interval", "200ms")
+	found.RunProgram("", "top", "--interval", "200ms")
+	found.AwaitText("1 forward\n", "? help")
+	fixed.AwaitText("1 session,", "alice")
+	before := s.Sessions()[0].ID
+	fixed.Press("Enter")
+	fixed.AwaitText("verdict", before, "command      USER")
+
+	s.Kill()
+	fixed.AwaitText("this is the last that was heard: ftpgate is not running", "command      USER")
+	fixed.Press("q")
+	fixed.AwaitText(": does not answer: ")
+	forward.Kill()
+	found.AwaitText("leads to 203.0.113.21:21: has ended", "no ftpgate is running here; waiting for one")
+
+	s.Program = harness.Start(t, s.Host, "run", "-c", s.ConfigFile).AwaitReady()
+	st.Program = s.Program
+	fixed.Await("the new ftpgate, without a session", func(text string) bool {
+		return strings.Contains(text, " 0 sessions,") && !strings.Contains(text, "does not answer") &&
+			!strings.Contains(text, before)
+	})
+	st.Login()
+	fixed.AwaitText("1 session,", "alice", s.Sessions()[0].ID)
+	harness.Start(t, s.Host, "forward", "192.168.5.2:2122", harness.Server4).AwaitReady()
+	found.Await("the new forward", func(text string) bool {
+		return strings.Contains(text, "1 forward\n") && !strings.Contains(text, "waiting for one")
+	})
+	for _, screen := range []*harness.Screen{fixed, found} {
+		screen.Press("q")
+		screen.AwaitPrompt()
+	}
+}
