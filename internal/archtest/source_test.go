@@ -153,24 +153,34 @@ func requirements(t *testing.T) map[string]requirement {
 	found := map[string]requirement{}
 	for _, name := range []string{"go.mod", "bench/go.mod", "release/go.mod",
 		"release/containertest/go.mod"} {
-		text, err := os.ReadFile(filepath.Join(root, name))
-		if err != nil {
-			t.Fatal(err)
-		}
 		before := len(found)
-		for line := range strings.Lines(string(text)) {
-			words := strings.Fields(strings.TrimPrefix(strings.TrimSpace(line), "require "))
-			if len(words) < 2 || !strings.HasPrefix(words[1], "v") || !strings.Contains(words[0], ".") {
-				continue
+		for module, r := range requirementsOf(t, name) {
+			if other, known := found[module]; known && !other.indirect {
+				r = other
 			}
-			other, known := found[words[0]]
-			indirect := strings.HasSuffix(strings.TrimSpace(line), "// indirect") && (!known ||
-				other.indirect)
-			found[words[0]] = requirement{indirect: indirect}
+			found[module] = r
 		}
 		if len(found) == before {
 			t.Fatalf("got no requirements of %s that other files have not; want some", name)
 		}
+	}
+	return found
+}
+
+// requirementsOf reads the modules that one go.mod requires.
+func requirementsOf(t *testing.T, name string) map[string]requirement {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]requirement{}
+	for line := range strings.Lines(string(text)) {
+		words := strings.Fields(strings.TrimPrefix(strings.TrimSpace(line), "require "))
+		if len(words) < 2 || !strings.HasPrefix(words[1], "v") || !strings.Contains(words[0], ".") {
+			continue
+		}
+		found[words[0]] = requirement{indirect: strings.HasSuffix(strings.TrimSpace(line), "// indirect")}
 	}
 	return found
 }
