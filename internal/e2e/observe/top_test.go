@@ -218,9 +218,9 @@ func TestTopInstances(t *testing.T) {
 	screen.AwaitPrompt()
 }
 
-// An ftpgate that crashes and starts again while top looks at it. With --socket the screen says why it does not
-// answer, keeps a time line that was open, and shows the new one. Without, it says that one has ended, and the
-// new one comes by itself.
+// An ftpgate crashes and starts again while top looks at it. With --socket the screen says why it does not
+// answer, keeps a time line that was open, and shows the new one. Without, it says that one has ended, and
+// the new one comes by itself.
 func TestTopRestart(t *testing.T) {
 	st, s := harness.NewAdminTestbed(t, fmt.Sprintf(harness.ForwardConfig, "files", harness.Gateway4))
 	ownRun(t)
