@@ -40,6 +40,7 @@ type objects struct {
 	policies    []networking.NetworkPolicy
 	monitors    []map[string]any // ServiceMonitor, of another API
 	file        string           // ftpgate.toml, in the ConfigMap
+	notes       string           // what helm says after an installation
 }
 
 // render renders the chart as "helm install gate" does. The error is Helm's.
@@ -64,6 +65,10 @@ func render(t *testing.T, values string) (objects, error) {
 	}
 	var out objects
 	for name, text := range files {
+		if strings.HasSuffix(name, "/NOTES.txt") {
+			out.notes = text
+			continue
+		}
 		for _, document := range strings.Split("\n"+text, "\n---\n") {
 			if strings.TrimSpace(document) != "" {
 				out.add(t, name, document)
@@ -340,5 +345,20 @@ func TestLint(t *testing.T) {
 	if c.Metadata.Version != want || c.Metadata.AppVersion != want {
 		t.Errorf("got the chart %s of ftpgate %s; want %s of both", c.Metadata.Version, c.Metadata.AppVersion,
 			want)
+	}
+}
+
+// What helm says after an installation names what the chart has made.
+func TestNotes(t *testing.T) {
+	for kind, want := range map[string]string{
+		"Deployment": "kubectl --namespace ftp get service gate-ftpgate\n",
+		"DaemonSet":  "Clients connect to the address of a node.\n",
+	} {
+		got := rendered(t, minimal+"kind: "+kind+"\n").notes
+		status := "kubectl --namespace ftp exec " + strings.ToLower(kind) + "/gate-ftpgate -- ftpgate status\n"
+		if !strings.Contains(got, want) || !strings.Contains(got, status) || strings.Contains(got, "{{") ||
+			strings.HasPrefix(got, "\n") {
+			t.Errorf("%s: got\n%s\nwant in it\n%s%s", kind, got, status, want)
+		}
 	}
 }
