@@ -131,7 +131,8 @@ peers:
 	./scripts/test-peers
 
 # The packages: what lintian and rpmlint say, a clean Debian that boots systemd, installs, runs, upgrades and removes
-# the deb, and a release that is built twice. It needs root and downloads that Debian, and it takes minutes.
+# the deb, one that boots OpenRC, and a release that is built twice. It needs root, downloads these Debians, and takes
+# minutes.
 test-packages: build
 	./scripts/test-peers packages
 	go -C release vet ./...

@@ -12,12 +12,11 @@ import (
 	"testing"
 )
 
-// root is a Debian that a test installs packages in. Its process 1 is systemd; it is a gateway between the
-// networks of a client, 192.168.5.1, and of an FTP server, 203.0.113.21.
+// root is a Debian that a test installs packages in.
 type root struct {
 	*testing.T
 	dir  string
-	init int // systemd, as the host numbers it
+	init int // its process 1, as the host numbers it
 }
 
 // debianRelease is the oldest Debian that the packages are for.
@@ -26,8 +25,25 @@ const debianRelease = "bookworm"
 // inDebian are the packages of the system: shells for completions, and what stands around a gateway.
 const inDebian = "systemd,man-db,bash-completion,zsh,fish,iproute2,vsftpd,tnftp"
 
-// newRoot makes a clean Debian in memory, where dpkg waits for no disk, and boots it.
+// newRoot makes a clean Debian whose process 1 is systemd. It is a gateway between the networks of a client,
+// 192.168.5.1, and of an FTP server, 203.0.113.21.
 func newRoot(t *testing.T) root {
+	t.Helper()
+	r := clean(t, debianRelease, inDebian, os.Getenv("DEBIAN_ROOT"))
+	r.patient()
+	r.boot("/lib/systemd/systemd --unit=multi-user.target --log-target=console --log-level=warning " +
+		"--show-status=no")
+	booted := `until [ -S /run/systemd/private ]; do sleep 0.1; done
+systemctl is-system-running --wait || systemctl --failed --no-legend --plain`
+	if got := r.run(booted); got != "running" {
+		t.Fatalf("the system: got %s; want it running", got)
+	}
+	r.run(networks)
+	return r
+}
+
+// clean makes a Debian with packages in memory, where dpkg waits for no disk; or a copy of one that is made.
+func clean(t *testing.T, release, packages, made string) root {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("only root can make a clean system")
@@ -42,18 +58,14 @@ func newRoot(t *testing.T) root {
 		}
 	})
 	dir := filepath.Join(memory, "root")
-	cmd := exec.Command("debootstrap", "--variant=minbase", "--include="+inDebian, debianRelease, dir)
-	if made := os.Getenv("DEBIAN_ROOT"); made != "" {
+	cmd := exec.Command("debootstrap", "--variant=minbase", "--include="+packages, release, dir)
+	if made != "" {
 		cmd = exec.Command("cp", "--archive", made, dir)
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", cmd, err, out)
 	}
-	r := root{T: t, dir: dir}
-	r.patient()
-	r.boot()
-	r.run(networks)
-	return r
+	return root{T: t, dir: dir}
 }
 
 // patient gives services, which have 90 seconds, as long as they need on a busy machine.
@@ -87,9 +99,9 @@ printf '%s\n' listen=YES anonymous_enable=YES secure_chroot_dir=/run/vsftpd >/et
 mkdir -p /run/vsftpd
 systemd-run --quiet --unit=ftp-server -p NetworkNamespacePath=/run/netns/server vsftpd /etc/vsftpd.conf`
 
-// bootScript makes a container of the directory $1, in namespaces of its own, and runs systemd there. systemd
-// keeps what it knows of services in cgroups: they are below $2 of the host's. File 3 is closed once the
-// directory is the root.
+// bootScript makes a container of the directory $1, in namespaces of its own, and runs the init there that
+// INIT names. systemd keeps what it knows of services in cgroups: they are below $2 of the host's. File 3 is
+// closed once the directory is the root.
 const bootScript = `
 mount --make-rprivate /
 mount --bind "$1" "$1"
@@ -114,12 +126,11 @@ ln -s pts/ptmx dev/ptmx
 pivot_root . mnt
 umount -l mnt
 exec 3>&-
-exec env -i container=ftpgate-test PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd \
-	--unit=multi-user.target --log-target=console --log-level=warning --show-status=no'`
+exec env -i container=ftpgate-test PATH=/usr/sbin:/usr/bin:/sbin:/bin $INIT'`
 
-// boot starts systemd, and waits until it has started what belongs to a boot. The end of the test ends it,
-// and all that runs there.
-func (r *root) boot() {
+// boot starts an init, a command of one line, and waits until it is in the system. The end of the test ends
+// it, and all that runs there.
+func (r *root) boot(init string) {
 	r.Helper()
 	group := fmt.Sprintf("ftpgate-test-%d", os.Getpid())
 	log := new(strings.Builder)
@@ -129,6 +140,7 @@ func (r *root) boot() {
 		r.Fatal(err)
 	}
 	defer entered.Close()
+	cmd.Env = append(os.Environ(), "INIT="+init)
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = log, log, []*os.File{entering}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID |
 		syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC}
@@ -149,18 +161,13 @@ func (r *root) boot() {
 			r.Errorf("cgroups: %v\n%s", err, out)
 		}
 		if r.Failed() {
-			r.Logf("systemd said\n%s", log)
+			r.Logf("%s said\n%s", init, log)
 		}
 	})
 	if _, err := io.ReadAll(entered); err != nil {
 		r.Fatal(err)
 	}
 	r.init = cmd.Process.Pid
-	booted := `until [ -S /run/systemd/private ]; do sleep 0.1; done
-systemctl is-system-running --wait || systemctl --failed --no-legend --plain`
-	if got := r.run(booted); got != "running" {
-		r.Fatalf("the system: got %s; want it running", got)
-	}
 }
 
 // command returns a command of the system, as root.
