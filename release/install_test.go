@@ -80,8 +80,13 @@ func (r root) reloads() {
 	r.run("cp " + configPath + " /root/sound; echo nonsense >>" + configPath)
 	r.want("failed", "systemctl reload ftpgate 2>/dev/null || echo failed")
 	r.want(want, forwards)
-	r.run("cp /root/sound " + configPath)
 	r.want(pid, mainPID)
+	// A start with a fault: the log has it, and the service comes by itself when it is mended.
+	r.want("failed", "systemctl restart ftpgate 2>/dev/null || echo failed")
+	if log := r.run("journalctl -u ftpgate -n 20 -o cat"); !strings.Contains(log, configPath+":") {
+		r.Errorf("journalctl: got\n%s\nwant the fault of the file in it", log)
+	}
+	r.run("cp /root/sound " + configPath + "; until systemctl is-active ftpgate; do sleep 0.1; done")
 	r.works()
 }
 

@@ -293,6 +293,12 @@ func testLooks(b *browser) {
 	if b.holds(`document.documentElement.scrollWidth > document.documentElement.clientWidth`) {
 		b.t.Error("390 pixels wide: got a page that scrolls to the side; want one that does not")
 	}
+	b.size(320, 640) // as 1280 pixels at 400 %
+	b.await("the labels of the time are apart", `(() => {
+		const all = [...document.querySelectorAll("#plot .label:not([x='54'])")]
+			.map((e) => e.getBoundingClientRect()).sort((a, b) => a.left - b.left);
+		return all.length > 1 && all.slice(1).every((r, i) => r.left - all[i].right > 10);
+	})()`)
 	b.size(1440, 1000)
 	b.dark(false)
 }

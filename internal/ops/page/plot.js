@@ -10,6 +10,7 @@ const spans = [
 ];
 const longest = spans.at(-1).span;
 const top = 8, bottom = 18, left = 62, right = 6; // margins
+const room = 72; // for a label of the time, and the space beside it
 
 export class Plot {
 	constructor(svg, title) {
@@ -46,7 +47,8 @@ export class Plot {
 			parts.push(line('grid', left, at, width - right, at));
 			parts.push(label(left - 8, at + 4, 'end', bytes(share * most) + '/s'));
 		}
-		for (let ago = span; ago >= 0; ago -= step) {
+		const every = x(end) - x(end - step) < room ? 2 * step : step;
+		for (let ago = 0; ago <= span; ago += every) {
 			const text = ago === 0 ? 'now' : step < 60_000 ? `−${ago / 1000} s` : `−${ago / 60_000} min`;
 			const anchor = ago === span ? 'start' : ago === 0 ? 'end' : 'middle';
 			parts.push(label(x(end - ago), height - 3, anchor, text));
