@@ -23,8 +23,8 @@ const openrcLogger = `#!/bin/sh
 exec cat >>/var/tmp/ftpgate.log
 `
 
-// TestOpenRC boots a Debian with OpenRC, and has the script of "make install INIT=openrc" start, reload, start
-// again and stop the service.
+// TestOpenRC boots a Debian with OpenRC, and has the script of "make install INIT=openrc" start, reload,
+// restart and stop the service.
 func TestOpenRC(t *testing.T) {
 	r := clean(t, openrcRelease, "openrc,iproute2,kmod,procps", os.Getenv("DEBIAN_OPENRC_ROOT"))
 	if out, err := exec.Command("make", "-C", "..", "install", "INIT=openrc", "PREFIX=/usr",

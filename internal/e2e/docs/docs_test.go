@@ -225,9 +225,11 @@ func TestDocsCommands(t *testing.T) {
 	}
 }
 
-// calls returns the words after each "ftpgate" of a line: one command may run another.
+// calls returns the words after each "ftpgate" of a line: one command may run another. Behind rc-service it
+// is the name of the service.
 func calls(line string) [][]string {
 	var found [][]string
+	line = strings.ReplaceAll(line, "rc-service ftpgate ", "rc-service ")
 	for {
 		m := calling.FindStringSubmatchIndex(line)
 		if m == nil {

@@ -355,7 +355,8 @@ func TestNotes(t *testing.T) {
 		"DaemonSet":  "Clients connect to the address of a node.\n",
 	} {
 		got := rendered(t, minimal+"kind: "+kind+"\n").notes
-		status := "kubectl --namespace ftp exec " + strings.ToLower(kind) + "/gate-ftpgate -- ftpgate status\n"
+		status := "kubectl --namespace ftp exec " + strings.ToLower(kind) +
+			"/gate-ftpgate -- ftpgate status\n"
 		if !strings.Contains(got, want) || !strings.Contains(got, status) || strings.Contains(got, "{{") ||
 			strings.HasPrefix(got, "\n") {
 			t.Errorf("%s: got\n%s\nwant in it\n%s%s", kind, got, status, want)
