@@ -13,7 +13,7 @@ import (
 
 // variesByRun is what differs from run to run in what explain and doctor print: numbers of all kinds, with
 // their units, the names of sessions, and the directory of the test's server.
-var variesByRun = regexp.MustCompile(`[0-9a-z]+-1\b|"/[^"]*"|[0-9][0-9.]*(?:µs|ms|s\b)?`)
+var variesByRun = regexp.MustCompile(`[0-9a-z]+-1\b|"/[^"]*"|[0-9][0-9.]*(?: ?(?:µs|ms|s\b))?`)
 
 // likeness puts a text on one line, without what varies.
 func likeness(text string) string {
