@@ -109,6 +109,9 @@ func (d *Dialogue) forwardLine(s *Step, line ftp.ClientLine) *request {
 		r.user = string(line.Command.Arg)
 	}
 	r.glued = line.Glued
+	if s.Urgent > 0 && !d.InTransfer() { // pure-ftpd ignores a line with Telnet's commands outside a transfer
+		r.optional, r.ignorable = true, true
+	}
 	return r
 }
 

@@ -5,6 +5,9 @@ func (q *queue) match(code int) *request {
 	if code == 227 || code == 229 { // the answer to a negotiation, or a mismatch
 		return q.matchPassive()
 	}
+	if r := q.matchIgnorable(code); r != nil {
+		return r
+	}
 	if t := q.transfer(); t != nil {
 		return q.matchInTransfer(t, code)
 	}
@@ -39,6 +42,40 @@ func (q *queue) match(code int) *request {
 		}
 	}
 	return next
+}
+
+// matchIgnorable returns the first ignorable command, if a reply with this code counts as its answer although
+// other commands wait behind it; nil: it does not.
+func (q *queue) matchIgnorable(code int) *request {
+	r := q.find(func(r *request) bool { return r.ignorable })
+	if r == nil {
+		return nil
+	}
+	next := q.find(func(later *request) bool { return !later.optional && later.number > r.number })
+	switch {
+	case next == nil || next.started:
+		return nil
+	case code == 500, code == 502: // the server does not know this command, or it does not know the next one
+		if !next.transfer && mayWait(next.verb) {
+			next.optional = true
+		}
+		return r
+	case isAnswer(code, r.verb):
+		return r
+	}
+	return nil
+}
+
+// isAnswer reports whether a reply with this code is the usual answer to an ignorable command (RFC 959 section
+// 5.4), and to no other command that may wait behind it.
+func isAnswer(code int, verb string) bool {
+	switch verb {
+	case "ABOR":
+		return code == 225 || code == 226
+	case "STAT":
+		return code == 211 || code == 212
+	}
+	return verb == "QUIT" && code == 221
 }
 
 // mayWait reports whether a command may become optional, because a reply may have been its answer or another
@@ -76,7 +113,7 @@ func canAnswer(code int, verb string) bool {
 // matchPassive returns the command that a 227 or 229 answers: the pending negotiation, else the next command,
 // which it does not fit, but never an optional one.
 func (q *queue) matchPassive() *request {
-	if r := q.find(func(r *request) bool { return Negotiates(r.verb) }); r != nil {
+	if r := q.negotiation(); r != nil {
 		return r
 	}
 	if next := q.required(); next != nil {

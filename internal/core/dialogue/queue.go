@@ -17,6 +17,9 @@ const maxOutstanding = 16
 //
 //	ABOR?  PASV
 //
+// An ABOR outside a transfer is ignorable: servers answer it, but some do not. So it holds up no other command.
+// The first reply that fits it is its own; one that fits a later command alone shows that it gets none.
+//
 // While a transfer is under way, other commands follow it, as on a direct connection. Servers answer them at
 // once, or one at a time when the transfer is over, so the code of a reply decides which command it answers:
 //
@@ -46,6 +49,7 @@ type request struct {
 	hasData   bool   // a transfer: the data connection is negotiated
 	aborted   bool   // a transfer: the client sent ABOR after it
 	glued     bool   // PASS without a space after the verb: perhaps another command
+	ignorable bool   // an optional one that most servers answer, and that this one has not answered yet
 	overtaken bool   // an optional one: a later command was answered, so no reply to this one can follow
 }
 
@@ -90,10 +94,13 @@ func isLogin(verb string) bool { return verb == "USER" || verb == "PASS" || verb
 
 // accepts reports whether a line can be sent now.
 func (q *queue) accepts(line ftp.ClientLine) bool {
-	required, inTransfer, waits := 0, false, false
+	required, ignorable, inTransfer, waits := 0, 0, false, false
 	for i := range q.requests {
 		switch r := &q.requests[i]; {
 		case r.optional:
+			if r.ignorable {
+				ignorable++
+			}
 		case r.transfer:
 			required++
 			inTransfer, waits = true, !r.hasData
@@ -104,10 +111,12 @@ func (q *queue) accepts(line ftp.ClientLine) bool {
 		}
 	}
 	switch {
+	case required+ignorable == maxOutstanding:
+		return false
 	case required == 0:
 		changesConnection := line.Command.Verb == "AUTH" || line.Command.Verb == "REIN"
 		return !changesConnection || q.doubtfulLogin() == nil
-	case !inTransfer || required == maxOutstanding:
+	case !inTransfer:
 		return false
 	case waits && required == 1 && Negotiates(line.Command.Verb): // STOR before PASV
 		return true
@@ -122,15 +131,19 @@ func (q *queue) add(verb string) *request {
 		oldest := slices.IndexFunc(q.requests, func(r request) bool { return r.optional && !isLogin(r.verb) })
 		q.requests, q.forgot = slices.Delete(q.requests, oldest, oldest+1), true
 	}
+	optional := verb == blankLine
 	if verb == "ABOR" {
-		if t := q.transfer(); t != nil {
+		t := q.transfer()
+		if t != nil {
 			t.aborted = true
 		}
+		// While another ABOR may still get an answer, the next one could belong to either.
+		optional = t == nil || q.optionalWith(verb) != nil
 	}
-	// While another ABOR may still get an answer, the next one could belong to either.
-	optional := verb == blankLine || verb == "ABOR" && q.optionalWith(verb) != nil
 	q.requests = append(q.requests, request{verb: verb, number: q.sent, optional: optional})
-	return &q.requests[len(q.requests)-1]
+	r := q.last()
+	r.ignorable = verb == "ABOR" && q.transfer() == nil
+	return r
 }
 
 // last returns the command that was sent last.
@@ -147,6 +160,11 @@ func (q *queue) transfer() *request {
 		}
 	}
 	return nil
+}
+
+// negotiation returns the first command that negotiates a data connection; nil: there is none.
+func (q *queue) negotiation() *request {
+	return q.find(func(r *request) bool { return Negotiates(r.verb) })
 }
 
 // required returns the first command but a transfer that must get a reply; nil: there is none.
@@ -208,7 +226,9 @@ func (q *queue) answered() {
 	}
 	before := q.requests[:i]
 	for j := range before {
-		before[j].overtaken = before[j].overtaken || !r.optional
+		if !r.optional {
+			before[j].overtaken, before[j].ignorable = true, false
+		}
 	}
 	before = slices.DeleteFunc(before, func(r request) bool { return r.optional && isLogin(r.verb) })
 	q.requests = append(before, q.requests[i+1:]...)

@@ -9,14 +9,15 @@ import (
 )
 
 // queued returns a queue of these commands: "RETR" is a transfer that has not started, "RETR*" one that has,
-// "RETR-" one without a data connection, and "ABOR?" an optional command.
+// "RETR-" one without a data connection, "ABOR?" an optional command, and "ABOR!" an ignorable one.
 func queued(commands string) *queue {
 	q := &queue{current: noRequest}
 	for word := range strings.FieldsSeq(commands) {
-		verb := strings.Trim(word, "*-?")
+		verb := strings.Trim(word, "*-?!")
 		q.sent++
 		r := q.add(strings.ReplaceAll(verb, "(blank)", blankLine))
-		r.optional = r.optional || strings.Contains(word, "?")
+		r.optional = r.optional || strings.ContainsAny(word, "?!")
+		r.ignorable = strings.Contains(word, "!")
 		if verb == "RETR" || verb == "STOR" {
 			r.transfer, r.started = true, strings.Contains(word, "*")
 			r.hasData = !strings.Contains(word, "-")
@@ -35,6 +36,10 @@ func TestQueueAccepts(t *testing.T) {
 		{greeting, "", "USER x|NOOP|"},
 		{"NOOP", "", "NOOP|ABOR|PASV|RETR f|"},
 		{"ABOR?", "NOOP|ABOR|PASV|RETR f|", ""},
+		{"ABOR!", "NOOP|ABOR|PASV|RETR f|USER x|AUTH TLS", ""},
+		{"ABOR! PWD", "", "NOOP|ABOR|PASV"},
+		{"ABOR! RETR", "ABOR|NOOP", "PASV|RETR f"},
+		{strings.Repeat("ABOR! ", maxOutstanding), "", "NOOP|ABOR|PASV"},
 		{"(blank) (blank)", "NOOP|PASV", ""},
 		{"STOR*", "ABOR|\xff\xf4\xff\xf2ABOR|stat|QUIT|NOOP|XMD5 f|CWD /|FEAT|",
 			"PASV|EPSV|PORT 1|EPRT x|USER x|PASS x|ACCT x|REIN|AUTH TLS|PROT P|CCC|STOR y|LIST|GET/ x|LPSV"},
@@ -97,6 +102,18 @@ func TestQueueMatches(t *testing.T) {
 		{"ABOR? PASV", map[string]int{"226 225 200": 1, "227 229 500 425": 2}},
 		{"ABOR? RETR", map[string]int{"226 225": 1, "150 550": 2}},
 		{"ABOR? RETR*", map[string]int{"226 225 426": 2}},
+		{"ABOR!", map[string]int{"225 226 500 502 200 421": 1}},
+		{"ABOR! ABOR!", map[string]int{"225 226 500": 1}},
+		{"ABOR! PWD", map[string]int{"225 226 500 502": 1, "257 200 550 421": 2}},
+		{"ABOR! PASV", map[string]int{"225 226 200 500 502": 1, "227 425 530": 2}},
+		{"ABOR! PORT", map[string]int{"225 226 500 502": 1, "200 501 530": 2}},
+		{"ABOR! RETR", map[string]int{"225 226 500 502": 1, "150 125 425 550 421": 2}},
+		{"ABOR! RETR*", map[string]int{"225 226 426": 2}},
+		{"ABOR! RETR NOOP", map[string]int{"226": 1, "150": 2, "200": 3}},
+		{"ABOR! USER", map[string]int{"225 226 500": 1, "331 230 530": 2}},
+		{"ABOR! AUTH", map[string]int{"225 500": 1, "234 534": 2}},
+		{"STAT! NOOP", map[string]int{"211 212 500": 1, "200": 2}},
+		{"QUIT! NOOP", map[string]int{"221 502": 1, "200": 2}},
 		{"(blank)", map[string]int{"500 200": 1}},
 		{"(blank) NOOP", map[string]int{"500": 1, "200 550 502": 2}},
 		{"RETR* (blank)", map[string]int{"500": 2, "226 550": 1}},

@@ -170,8 +170,8 @@ func (d *Dialogue) replyEnds(s *Step, r request, line ftp.ServerLine) {
 		d.authReply(s, code)
 	case r.verb == "QUIT" && code/100 == 2:
 		d.quit = true
-	case r.verb == "ABOR" && !r.optional && !d.InTransfer(): // it drops the negotiation before it
-		d.drop(s)
+	case r.verb == "ABOR" && r.ignorable && !d.InTransfer() && d.queue.negotiation() == nil:
+		d.drop(s) // what was negotiated before it
 	}
 	if d.InTransfer() && d.queue.abortBefore(r) && !r.transfer && r.verb != "QUIT" {
 		d.abandonTransfer(s)
