@@ -43,6 +43,7 @@ func (s *Session) clientEnds() {
 		return
 	}
 	s.takeTurn()
+	s.dialogue.ClientEnded()
 	s.beginWrite()
 	s.mu.Unlock()
 	_ = s.server.CloseWrite() // the server's reader notices a server that has closed

@@ -55,6 +55,7 @@ type Dialogue struct {
 	queue         queue
 	serverClosing bool      // the last reply was 221 or 421: the server said why it closes
 	quit          bool      // the server took QUIT
+	clientEnded   bool      // the client sends no further command
 	held          heldReply // the reply under way, if it ends a transfer
 
 	protection protection
@@ -135,6 +136,9 @@ func (d *Dialogue) Command(line ftp.ClientLine) (s Step) {
 	d.command(&s, line)
 	return d.returned(&s, 0)
 }
+
+// ClientEnded reports that the client sends no further command. Replies that follow are the server's goodbye.
+func (d *Dialogue) ClientEnded() { d.clientEnded = true }
 
 // Reply handles a line from the server.
 func (d *Dialogue) Reply(line ftp.ServerLine) (s Step) {

@@ -35,6 +35,7 @@ type queue struct {
 	requests []request
 	sent     int  // how many commands the client has sent; the number of the last one
 	current  int  // the number of the command that the reply under way answers; noRequest: none
+	unsure   int  // the last command that the server may have dropped with an ABOR before it: see add
 	forgot   bool // an optional command was dropped: its reply may be mistaken for a later one's
 }
 
@@ -104,6 +105,7 @@ func (q *queue) accepts(line ftp.ClientLine) bool {
 		case r.transfer:
 			required++
 			inTransfer, waits = true, !r.hasData
+		case r.number <= q.unsure && !inTransfer && !binding(r.verb):
 		case binding(r.verb):
 			return false
 		default:
@@ -125,11 +127,18 @@ func (q *queue) accepts(line ftp.ClientLine) bool {
 }
 
 // add appends a sent command. If there are too many, it drops the oldest optional one, but never a login: a
-// login becomes optional only behind another optional one.
+// login becomes optional only behind another optional one. Commands that followed the ABOR of a transfer become
+// optional: pure-ftpd may drop what it reads together with an ABOR.
 func (q *queue) add(verb string) *request {
 	if len(q.requests) == maxOutstanding {
 		oldest := slices.IndexFunc(q.requests, func(r request) bool { return r.optional && !isLogin(r.verb) })
 		q.requests, q.forgot = slices.Delete(q.requests, oldest, oldest+1), true
+	}
+	if q.transfer() == nil {
+		for i := range q.requests {
+			r := &q.requests[i]
+			r.optional = r.optional || r.number <= q.unsure && !binding(r.verb)
+		}
 	}
 	optional := verb == blankLine
 	if verb == "ABOR" {
@@ -223,6 +232,9 @@ func (q *queue) answered() {
 	r := q.requests[i]
 	if r.transfer {
 		q.makeOptional("ABOR")
+	}
+	if r.aborted {
+		q.unsure = q.sent
 	}
 	before := q.requests[:i]
 	for j := range before {

@@ -164,6 +164,9 @@ func TestQueueAborts(t *testing.T) {
 	if !q.awaits() {
 		t.Error("got no reply outstanding; want NOOP's")
 	}
+	if !q.accepts(ftp.ParseClientLine([]byte("NOOP"))) {
+		t.Error("got a command waiting behind one that the server may have dropped; want it sent")
+	}
 	q.begin(200)
 	q.answered()
 	if q.awaits() {

@@ -67,9 +67,12 @@ func (d *Dialogue) answered() {
 	d.queue.answered()
 }
 
-// unexpectedReply drops an unsolicited reply. Only a 421 is valid at any time: the server is about to close.
+// unexpectedReply drops an unsolicited reply, which would be taken for the answer to the next command. A 421 is
+// valid at any time: the server is about to close. After the client's last command any reply may say goodbye:
+// pure-ftpd answers the end of the connection with the last code again, such as "230 Logout."
 func (d *Dialogue) unexpectedReply(s *Step, line ftp.ServerLine) {
-	if line.Code == 421 {
+	goodbye := d.clientEnded && !namesPort(line)
+	if line.Code == 421 || goodbye {
 		d.serverClosing = true
 		d.pass(s, line)
 	}
@@ -77,13 +80,18 @@ func (d *Dialogue) unexpectedReply(s *Step, line ftp.ServerLine) {
 	case !line.Last:
 	case d.unexpected == maxUnexpected:
 		s.end(verdict.RefusedUnaskedReply, "the server sent too many unexpected replies")
-	case line.Code == 421:
+	case line.Code == 421, goodbye:
 		d.unexpected++
 	default:
 		d.unexpected++
 		s.Refusal.Kind, s.Refusal.Reason = verdict.RefusedUnaskedReply,
 			"the server sent an unsolicited reply"
 	}
+}
+
+// namesPort reports whether a line may name a port for data, as a 227 or 229 does.
+func namesPort(line ftp.ServerLine) bool {
+	return (line.Code == 227 || line.Code == 229) && bytes.ContainsAny(line.Text[len("227"):], "0123456789")
 }
 
 // misfit refuses a 227 or 229 that answers another command.

@@ -100,7 +100,7 @@ S 530 no
 //
 //	C, S    from the client, from the server; \x20 is a space that an editor would cut off
 //	+       where a pinhole was opened; "failed": the last action failed; "broken", "unsealed";
-//	        "hello": the client begins with TLS
+//	        "hello": the client begins with TLS; "ended": it sends no further command
 //	!       what is to be done, before the lines below it are sent
 //	>C, >S  what client and server are sent
 //	?       the kind of a refusal
@@ -232,6 +232,9 @@ func input(t *testing.T, d *parsed, kind, rest string) Step {
 		return d.Broken(pinhole.Failure{ReplyCode: 426, Reason: "broken", Remedy: "mend it"})
 	case rest == "unsealed":
 		return d.Broken(pinhole.Failure{ReplyCode: 522, Reason: "no TLS", Remedy: "mend it"})
+	case rest == "ended":
+		d.ClientEnded()
+		return Step{}
 	case rest == "hello":
 		return d.ClientHello()
 	}
