@@ -73,6 +73,7 @@ func (d *Daemon) newInstance() *instance {
 	var errOpen error
 	if r.tables, errOpen = nft.Open(); errOpen == nil {
 		r.tables.KeepNAT = true
+		r.tables.OnChanged = d.logTableChanged
 	}
 	r.prober = preflight.NewProber(d.Table, r.tables, errOpen)
 	r.gateway = gateway.New(d.Table, nil, resolver, d.Log)

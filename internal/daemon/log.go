@@ -107,3 +107,10 @@ func (r *instance) tableAttrs() []any {
 	}
 	return []any{"table", "inet " + r.Table}
 }
+
+// logTableChanged logs that another program changed a table that was being installed.
+func (d *Daemon) logTableChanged(table string, err error) {
+	d.Log.Warn("another program has changed ftpgate's rules while they were installed: they are installed again",
+		"table", "inet "+table, "err", err, "remedy",
+		"have that program leave tables alone that are not its own (nft flush ruleset removes all)")
+}

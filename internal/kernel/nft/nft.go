@@ -32,6 +32,9 @@ type Conn struct {
 	// KeepNAT makes a second table keep running connections translated while another program flushes the
 	// ruleset (keepNAT). Set it before use.
 	KeepNAT bool
+	// OnChanged is called when another program has changed a table while Apply or Repair installed it, and it is
+	// installed again. It may be nil. Set it before use.
+	OnChanged func(table string, err error)
 
 	mu       sync.Mutex     // one request to the kernel at a time; guards what follows
 	write    *mdlayher.Conn // nil after a batchError: send opens a new one
@@ -40,6 +43,7 @@ type Conn struct {
 	natOwner *mdlayher.Conn // owns the table of keepNAT
 	natKept  bool           // that table is installed
 	cutLogs  bool           // the kernel cannot log packets (Probe): tables have no rules that do
+	sent     func()         // is called before a table is verified; nil but in tests
 }
 
 // Open connects to the kernel. It needs no privilege; the kernel asks for CAP_NET_ADMIN at the first change
@@ -137,9 +141,37 @@ func (c *Conn) Apply(t ruleset.Table, obsolete ...string) error {
 	return c.replace(t, obsolete)
 }
 
-// replace installs a whole table and verifies it. If elements are missing, it brings back the table from
-// before.
+// installations bounds how often a table is installed that another program changes meanwhile.
+const installations = 5
+
+// replace installs a whole table and verifies it. If elements are missing, another program has changed it:
+// replace starts again, and at last brings back the table from before.
 func (c *Conn) replace(t ruleset.Table, obsolete []string) error {
+	before := c.current
+	for n := 1; ; n++ {
+		if err := c.install(t, obsolete); err != nil {
+			return err
+		}
+		c.current = &t
+		err := c.verify(t)
+		switch {
+		case err == nil:
+			return nil
+		case n < installations:
+			if n == 1 && c.OnChanged != nil {
+				c.OnChanged(t.Name, err)
+			}
+			continue
+		}
+		if c.current = nil; before != nil {
+			return errors.Join(err, c.install(*before, nil))
+		}
+		return errors.Join(err, c.remove(t.Name))
+	}
+}
+
+// install installs a whole table, and removes the obsolete ones.
+func (c *Conn) install(t ruleset.Table, obsolete []string) error {
 	b := newBatch()
 	for _, name := range append(obsolete, t.Name) {
 		if !ruleset.OwnTable(name) {
@@ -148,19 +180,11 @@ func (c *Conn) replace(t ruleset.Table, obsolete []string) error {
 		b.dropTable(name)
 	}
 	b.addTable(t)
-	if err := c.send(b); err != nil {
-		return err
+	err := c.send(b)
+	if err == nil && c.sent != nil {
+		c.sent()
 	}
-	before := c.current
-	c.current = &t
-	err := c.verify(t)
-	if err == nil {
-		return nil
-	}
-	if c.current = nil; before != nil {
-		return errors.Join(err, c.replace(*before, nil))
-	}
-	return errors.Join(err, c.remove(t.Name))
+	return err
 }
 
 // verify compares the number of elements in the kernel with that of the table. It skips sets whose elements

@@ -336,3 +336,47 @@ func handles(t *testing.T, h *lab.Host) []float64 {
 	}
 	return all
 }
+
+// A table that another program flushes while it is installed is installed again, and that is reported once. If
+// that goes on, there is an error, and no table is left.
+func TestApplyDuringFlush(t *testing.T) {
+	labtest.Need(t, "nft")
+	for _, test := range []struct {
+		command  string
+		times    int
+		reported int
+		fails    bool
+	}{
+		{"flush ruleset", 0, 0, false},
+		{"flush ruleset", 2, 1, false},
+		{"flush map inet ftpgate control4", 1, 1, false},
+		{"delete table inet ftpgate", 100, 1, true},
+	} {
+		h := labtest.Host(t)
+		c := nfttest.Open(t, h)
+		left, reported := test.times, 0
+		c.BetweenSendAndVerify(func() {
+			if left--; left >= 0 {
+				nfttest.Run(t, h, test.command)
+			}
+		})
+		c.OnChanged = func(table string, err error) {
+			if reported++; table != "ftpgate" || err == nil {
+				t.Errorf("%s: got table %s, error %v", test.command, table, err)
+			}
+		}
+		table := ruleset.Build("ftpgate", rulesettest.Many(3))
+		err := c.Apply(table)
+		if (err != nil) != test.fails || reported != test.reported {
+			t.Errorf("%s, %d times: got error %v, reported %d times; want an error %t, %d times",
+				test.command, test.times, err, reported, test.fails, test.reported)
+		}
+		if test.fails {
+			if tables, err := c.Tables(); err != nil || len(tables) > 0 {
+				t.Errorf("%s: got tables %q, error %v; want none", test.command, tables, err)
+			}
+		} else if got, err := c.Compare(table); err != nil || len(got) > 0 {
+			t.Errorf("%s: got differences %q, error %v; want none", test.command, got, err)
+		}
+	}
+}
