@@ -215,7 +215,7 @@ var rows = []row{
 
 	// The file.
 	{pkg: "config",
-		imports: []string{"core/finding", "core/forward", "core/ban"},
+		imports: []string{"core/finding", "core/forward", "core/ban", "kernel/system"},
 		owns:    []string{"github.com/pelletier/go-toml/v2"}},
 
 	// The wiring.

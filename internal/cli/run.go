@@ -84,6 +84,7 @@ again, after logrotate has moved them.`,
 		defer signal.Stop(reopen)
 		log := logger(cmd.ErrOrStderr(), c.Log, nil)
 		socket := runSocket(c, log)
+		var loader config.Loader
 		c.Admin.Socket = socket
 		d := daemon.Daemon{
 			Table:  ruleset.DefaultTable,
@@ -94,7 +95,7 @@ again, after logrotate has moved them.`,
 			Watch:  watched,
 			Reopen: reopen,
 			Load: func() (*config.Config, error) {
-				again, err := config.Load(file)
+				again, err := loader.Load(file)
 				if err != nil {
 					return nil, err
 				}

@@ -9,6 +9,7 @@ import (
 	"bufio"
 	"bytes"
 	_ "embed"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"ftpgate/internal/core/ban"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/kernel/system"
 )
 
 // reference is the annotated reference file: it is sound, and has every key.
@@ -84,21 +86,52 @@ func (c *Config) WaitsForRestart(start *Config) []string {
 	return waiting
 }
 
-// Load reads and parses the file at path, which may be a pipe with a writer. It waits for no longer than a
-// second. The error is Faults if the text is unsound, and wraps the *os.PathError if the file cannot be read.
-func Load(path string) (*Config, error) {
+// Loader reads a file that may be on a disk that does not answer. The zero value is ready for use, by one
+// goroutine.
+type Loader struct {
+	disk system.Patience
+	open func(path string) ([]byte, error) // nil: readFile
+}
+
+// Load reads and parses the file at path, which may be a pipe with a writer. It waits for a second or two at
+// most. The error is Faults if the text is unsound, and wraps the *os.PathError if the file cannot be read, or
+// system.ErrNoAnswer.
+func (l *Loader) Load(path string) (*Config, error) {
+	open := l.open
+	if open == nil {
+		open = readFile
+	}
+	text, err := system.InTime(&l.disk, func() ([]byte, error) { return open(path) })
+	if errors.Is(err, system.ErrNoAnswer) {
+		return nil, fmt.Errorf("config: %s cannot be read: %w", path, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parse(path, bytes.NewReader(text))
+}
+
+// Load is the Load of a Loader that is used once.
+func Load(path string) (*Config, error) { return new(Loader).Load(path) }
+
+// readFile returns what is in the file at path, and no more than shows that it is too large.
+func readFile(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO without a writer opens, too
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
 	defer f.Close()                                    // only read from: closing cannot lose anything
-	_ = f.SetReadDeadline(time.Now().Add(time.Second)) // files on disks have no deadline, and need none
+	_ = f.SetReadDeadline(time.Now().Add(time.Second)) // files on disks have no deadline
 	r := bufio.NewReader(f)
 	if _, err := r.Peek(1); err == io.EOF && isPipe(f) {
 		return nil, fmt.Errorf("config: %s is a pipe, and no program writes to it: "+
 			"name a file that can be read again at a reload", path)
 	}
-	return parse(path, r)
+	text, err := io.ReadAll(io.LimitReader(r, maxSize+1)) // one byte more shows that it is too long
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	return text, nil
 }
 
 // isPipe reports whether the file is a FIFO or a pipe.

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 
 	"ftpgate/internal/core/finding"
@@ -343,4 +344,27 @@ func TestNearest(t *testing.T) {
 		[]string{"proxy", "kernel", "none"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got trackings %q; want %q", got, want)
 	}
+}
+
+// A file whose disk does not answer is an error soon, and is read again once it answers.
+func TestLoadHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := make(chan struct{})
+		l := Loader{open: func(string) ([]byte, error) {
+			<-disk
+			return []byte("[[forward]]\nlisten = \"192.168.5.2:2121\"\nserver = \"203.0.113.21\"\n"), nil
+		}}
+		for range 2 {
+			_, err := l.Load("/etc/ftpgate/ftpgate.toml")
+			if want := "config: /etc/ftpgate/ftpgate.toml cannot be read: the disk or file server does not " +
+				"answer"; err == nil || err.Error() != want {
+				t.Errorf("got error %v; want %s", err, want)
+			}
+		}
+		close(disk)
+		synctest.Wait()
+		if c, err := l.Load("/etc/ftpgate/ftpgate.toml"); err != nil || len(c.Forwards) != 1 {
+			t.Errorf("got %+v, error %v; want one forward", c, err)
+		}
+	})
 }

@@ -17,7 +17,6 @@ import (
 	"ftpgate/internal/config"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/gateway"
-	"ftpgate/internal/gateway/bans"
 	"ftpgate/internal/ops/systemd"
 )
 
@@ -64,7 +63,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	defer opened.Close() // sockets that are not served
 	findings = slices.Concat(findings, cannotListen, r.openEndpoints())
 	d.confine() // before keys are read, so that they are read with the same rights at start and at a reload
-	denied, cannotDeny := bans.Read(d.Config.Deny)
+	denied, cannotDeny := r.bans.Read(d.Config.Deny)
 	findings = slices.Concat(findings, loadKeys(r.keys, d.Config.Forwards), cannotDeny, d.cannotReload())
 	if ctx.Err() != nil {
 		return nil

@@ -8,7 +8,6 @@ import (
 
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/gateway"
-	"ftpgate/internal/gateway/bans"
 	"ftpgate/internal/ops/admin"
 	"ftpgate/internal/ops/systemd"
 )
@@ -59,7 +58,7 @@ func (r *instance) replaceConfig(ctx context.Context) error {
 	if findings = append(findings, cannotListen...); r.report(findings) > 0 {
 		return notReady(findings)
 	}
-	denied, cannotDeny := bans.Read(wanted.Deny)
+	denied, cannotDeny := r.bans.Read(wanted.Deny)
 	if r.report(cannotDeny) > 0 {
 		return notReady(cannotDeny)
 	}

@@ -16,6 +16,7 @@ type FileWatch struct {
 	file string
 	read []system.FileStamp // when it was last read
 	last []system.FileStamp // at the last check
+	disk system.Patience
 }
 
 // WatchFile watches a file from now on. Call it before you read the file for the first time.
@@ -36,12 +37,21 @@ func (w *FileWatch) reads() {
 // may be writing it.
 func (w *FileWatch) changed() bool {
 	now := w.stamps()
+	if now == nil { // the disk does not answer
+		return false
+	}
 	settled := slices.Equal(now, w.last)
 	w.last = now
 	return settled && !slices.Equal(now, w.read)
 }
 
-func (w *FileWatch) stamps() []system.FileStamp { return system.FileStamps([]string{w.file}) }
+// stamps returns nil if the disk does not answer.
+func (w *FileWatch) stamps() []system.FileStamp {
+	stamps, _ := system.InTime(&w.disk, func() ([]system.FileStamp, error) {
+		return system.FileStamps([]string{w.file}), nil
+	})
+	return stamps
+}
 
 // ticks returns when to check the file: never if there is no watch. The caller stops it.
 func (w *FileWatch) ticks() (ticks <-chan time.Time, stop func()) {

@@ -20,6 +20,7 @@ import (
 
 	"ftpgate/internal/core/ban"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/kernel/system"
 )
 
 // Config is what a Keeper works with.
@@ -42,6 +43,9 @@ type Keeper struct {
 	wake   chan struct{} // has a token if the list has changed
 	now    atomic.Pointer[view]
 	unused atomic.Pointer[unused] // nil: the denied files are in use as they are
+	file   fileReader
+	stamps func(files []string) []system.FileStamp
+	disk   system.Patience // of Read
 
 	changing sync.Mutex
 	list     ban.List
@@ -68,7 +72,8 @@ type view struct {
 
 // New returns a Keeper without bans.
 func New(c Config) *Keeper {
-	k := &Keeper{config: c, wake: make(chan struct{}, 1), saver: newSaver(c.File, c.Log), denied: &Denied{}}
+	k := &Keeper{config: c, wake: make(chan struct{}, 1), saver: newSaver(c.File, c.Log), denied: &Denied{},
+		file: system.ReadFile, stamps: system.FileStamps}
 	k.now.Store(&view{})
 	return k
 }

@@ -38,12 +38,32 @@ func (d *Denied) find(p netip.Prefix) (denied netip.Prefix, by string) {
 }
 
 // Read reads the files that a configuration denies. It changes nothing: Deny does. If a finding is a fault,
-// the result must not be used.
+// the result must not be used. One goroutine calls it.
+func (k *Keeper) Read(d ban.Deny) (Denied, []finding.Finding) { return read(d, &k.disk, k.file) }
+
+// Read is the Read of a Keeper that is used once.
 func Read(d ban.Deny) (Denied, []finding.Finding) {
-	read := Denied{deny: d, prefixes: slices.Clone(d.Prefixes), stamps: system.FileStamps(d.Files)}
+	return read(d, new(system.Patience), system.ReadFile)
+}
+
+// fileReader is system.ReadFile, but in tests.
+type fileReader func(path string, most int64) ([]byte, error)
+
+func read(d ban.Deny, disk *system.Patience, file fileReader) (Denied, []finding.Finding) {
+	read := Denied{deny: d, prefixes: slices.Clone(d.Prefixes)}
+	var err error
+	if len(d.Files) > 0 {
+		read.stamps, err = system.InTime(disk, func() ([]system.FileStamp, error) {
+			return system.FileStamps(d.Files), nil
+		})
+	}
+	if err != nil {
+		return read, []finding.Finding{silence(err)}
+	}
 	var findings []finding.Finding
-	for _, file := range d.Files {
-		prefixes, err := readFile(file)
+	for _, name := range d.Files {
+		text, err := system.InTime(disk, func() ([]byte, error) { return file(name, maxFile) })
+		prefixes, err := parseFile(name, text, err)
 		if err != nil {
 			findings = append(findings, finding.Finding{Code: "deny", Key: "deny", Text: err.Error(),
 				Remedy: remedyOf(err)})
@@ -60,10 +80,19 @@ func Read(d ban.Deny) (Denied, []finding.Finding) {
 	return read, findings
 }
 
-func readFile(file string) ([]netip.Prefix, error) {
-	text, err := system.ReadFile(file, maxFile)
+// silence is the finding about files whose disk does not answer.
+func silence(err error) finding.Finding {
+	return finding.Finding{Code: "deny", Key: "deny", Text: "the files of denied addresses cannot be read: " +
+		err.Error(), Remedy: remedyOf(err)}
+}
+
+// parseFile returns the prefixes of a file that was read.
+func parseFile(file string, text []byte, err error) ([]netip.Prefix, error) {
 	if path := (*fs.PathError)(nil); errors.As(err, &path) {
 		return nil, fmt.Errorf("%s cannot be read: %w", file, path.Err)
+	}
+	if errors.Is(err, system.ErrNoAnswer) {
+		return nil, fmt.Errorf("%s cannot be read: %w", file, err)
 	}
 	if err != nil {
 		return nil, err
@@ -82,6 +111,8 @@ func remedyOf(err error) string {
 		return "let the user that ftpgate runs as read the file, and enter the directories above it"
 	case errors.Is(err, fs.ErrNotExist):
 		return "name the file where it is, by its whole path; an empty one denies no client"
+	case errors.Is(err, system.ErrNoAnswer):
+		return "look at the disk or the file server that has the file (mount, df)"
 	case errors.Is(err, system.ErrNotFile), errors.Is(err, system.ErrTooLarge):
 		return fmt.Sprintf("name a regular file, with at most %d addresses and prefixes", ban.MaxDenied)
 	}

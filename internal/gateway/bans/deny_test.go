@@ -164,3 +164,88 @@ func TestUnbanRefused(t *testing.T) {
 		t.Errorf("got %+v, error %v; want refused by the ban around it", done, err)
 	}
 }
+
+// A disk that does not answer is told, and holds up neither who reads nor the stop. Once it answers, the changed
+// file is in use.
+func TestDenyDiskHangs(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "denied")
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, "")
+		disk := make(chan struct{})
+		hangs := func() {
+			b.file = func(path string, most int64) ([]byte, error) { <-disk; return []byte("192.0.2.0/24\n"), nil }
+		}
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		deny := ban.Deny{Files: []string{file}}
+		read, findings := b.Read(deny)
+		if len(findings) > 0 {
+			t.Fatal(findings)
+		}
+		if _, err := b.Deny(read); err != nil {
+			t.Fatal(err)
+		}
+		hangs()
+		if _, findings := b.Read(deny); len(findings) != 1 ||
+			findings[0].Text != file+" cannot be read: the disk or file server does not answer" {
+			t.Errorf("got findings %v; want that the disk does not answer", findings)
+		}
+		b.start()
+		if err := os.WriteFile(file, []byte("192.0.2.0/24\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		pass(20 * checkTime)
+		b.want("while the disk hangs", false)
+		if got := strings.Count(b.log.String(), "does not answer"); got != 1 {
+			t.Errorf("got %d records; want one:\n%s", got, b.log.String())
+		}
+		if got := b.Problems(); len(got) != 1 || !strings.Contains(got[0], "does not answer") {
+			t.Errorf("got problems %q; want the disk", got)
+		}
+		close(disk)
+		pass(2 * checkTime)
+		b.want("once the disk answers", true)
+		if got := b.Problems(); len(got) > 0 {
+			t.Errorf("got problems %q; want none", got)
+		}
+	})
+}
+
+// A denied file that changes all the time has a record for each of its first changes, and then one a minute with
+// their number. After a minute without a change each has its own again.
+func TestDenyChangesLogged(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "denied")
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, "")
+		change := func(n int) {
+			t.Helper()
+			if err := os.WriteFile(file, []byte(strings.Repeat("198.51.100.1\n", n)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		change(1)
+		read, _ := b.Read(ban.Deny{Files: []string{file}})
+		if _, err := b.Deny(read); err != nil {
+			t.Fatal(err)
+		}
+		b.start()
+		count := func() int { return strings.Count(b.log.String(), "denied addresses read again") }
+		for n := range 65 {
+			change(n + 2)
+			pass(checkTime)
+		}
+		if got := count(); got != loggedReads+1 || !strings.Contains(b.log.String(), " times=60\n") {
+			t.Errorf("got %d records of 65 changes; want %d, the last with 60 of them:\n%s", got, loggedReads+1,
+				b.log.String())
+		}
+		change(1)
+		pass(3 * tellTime)
+		before := count()
+		change(2)
+		pass(2 * checkTime)
+		if got := count(); got != before+1 {
+			t.Errorf("got %d records of a change after a pause; want one:\n%s", got-before, b.log.String())
+		}
+	})
+}

@@ -3,6 +3,7 @@ package bans
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -31,13 +32,20 @@ func (u unused) String() string {
 		u.since.Local().Format(time.DateTime), u.text)
 }
 
-// follower follows the files that the configuration denies. It has a goroutine of its own, because to read a
-// file may take as long as its disk hangs.
+// follower follows the files that the configuration denies, in a goroutine of its own.
 type follower struct {
-	keeper   *Keeper
+	keeper *Keeper
+	log    readLog
+	disk   system.Patience
+	problem
+}
+
+// problem is what a follower knows about the files that are denied.
+type problem struct {
 	denied   *Denied            // that is in use
 	seen     []system.FileStamp // of files that cannot be used, at the last check
 	findings []finding.Finding  // of those
+	silent   bool               // at the last check the disk did not answer
 	since    time.Time          // when they could not be used for the first time; zero: they can
 	told     time.Time          // when the log said so; zero: never
 	toldOf   []system.FileStamp
@@ -53,6 +61,7 @@ func (f *follower) run(ctx context.Context) {
 			return
 		case <-ticker.C:
 			f.check(time.Now())
+			f.log.report(time.Now(), f.keeper.config.Log)
 		}
 	}
 }
@@ -64,37 +73,42 @@ func (f *follower) check(now time.Time) {
 	denied := k.denied
 	k.changing.Unlock()
 	if f.denied != denied {
-		*f = follower{keeper: k, denied: denied}
+		f.problem = problem{denied: denied}
 	}
-	stamps := system.FileStamps(denied.deny.Files)
+	files := denied.deny.Files
+	stamps, err := system.InTime(&f.disk, func() ([]system.FileStamp, error) { return k.stamps(files), nil })
 	switch {
+	case err != nil:
+		stamps = make([]system.FileStamp, len(files)) // as if there were none
+		f.findings = []finding.Finding{silence(err)}
 	case slices.Equal(stamps, denied.stamps):
-		*f = follower{keeper: k, denied: denied}
+		f.problem = problem{denied: denied}
 		k.unused.Store(nil)
 		return
-	case f.seen != nil && slices.Equal(stamps, f.seen):
-	case f.use(stamps):
+	case f.seen != nil && !f.silent && slices.Equal(stamps, f.seen):
+	case f.use(now):
 		return
 	}
+	f.silent = err != nil
 	f.tell(now, stamps)
 	f.seen = stamps
 }
 
 // use reads the files, and reports whether they are in use now, or the configuration has others.
-func (f *follower) use(stamps []system.FileStamp) bool {
+func (f *follower) use(now time.Time) bool {
 	k := f.keeper
-	read, findings := Read(f.denied.deny)
+	again, findings := read(f.denied.deny, &f.disk, k.file)
 	if f.findings = findings; len(findings) > 0 {
 		return false
 	}
-	done, err := k.denyInPlaceOf(f.denied, read)
+	done, err := k.denyInPlaceOf(f.denied, again)
 	if err != nil {
 		f.findings = []finding.Finding{{Text: err.Error()}}
 		return false
 	}
 	if done {
 		k.unused.Store(nil)
-		k.config.Log.Info("denied addresses read again", "addresses", len(read.prefixes))
+		f.log.read(now, len(again.prefixes))
 		k.config.End(k.Refuses)
 	}
 	return true
@@ -117,4 +131,39 @@ func (f *follower) tell(now time.Time, stamps []system.FileStamp) {
 		f.keeper.config.Log.Error("cannot use the changed file of denied addresses; its previous content "+
 			"stays in use", "error", found.Text, "remedy", found.Remedy)
 	}
+}
+
+// loggedReads is how many changes of the denied files the log has at once. From then on it counts them, and has
+// one record in each tellTime, until there was none for as long.
+const loggedReads = 5
+
+// readLog bounds the log records about denied files that change. The zero value is ready for use.
+type readLog struct {
+	logged    int       // records since there was no change for tellTime
+	last      time.Time // when the last record was written
+	unlogged  int       // changes since then
+	addresses int       // after the last change
+}
+
+// read counts a change. The caller calls report.
+func (l *readLog) read(now time.Time, addresses int) {
+	if l.unlogged == 0 && now.Sub(l.last) >= tellTime {
+		l.logged = 0
+	}
+	l.unlogged++
+	l.addresses = addresses
+}
+
+// report writes a record, if one is due.
+func (l *readLog) report(now time.Time, log *slog.Logger) {
+	if l.unlogged == 0 || l.logged >= loggedReads && now.Sub(l.last) < tellTime {
+		return
+	}
+	attrs := []any{"addresses", l.addresses}
+	if l.unlogged > 1 {
+		attrs = append(attrs, "times", l.unlogged)
+	}
+	log.Info("denied addresses read again", attrs...)
+	l.logged++
+	l.last, l.unlogged = now, 0
 }
