@@ -134,11 +134,15 @@ func inFlagWords(fault finding.Finding, flags []*keyFlag) string {
 	return text
 }
 
-// remediesInFlagWords replaces a file's keys in the remedies of a log by flags.
-func remediesInFlagWords(flags []*keyFlag) func(groups []string, a slog.Attr) slog.Attr {
+// logInFlagWords replaces a file's keys in a log by flags: in messages and remedies, which are our words. Other
+// fields may quote a peer.
+func logInFlagWords(flags []*keyFlag) func(groups []string, a slog.Attr) slog.Attr {
 	return func(_ []string, a slog.Attr) slog.Attr {
-		if a.Key == "remedy" {
-			a.Value = slog.StringValue(inFlagWords(finding.Finding{Text: a.Value.String()}, flags))
+		if a.Key != "remedy" && a.Key != slog.MessageKey {
+			return a
+		}
+		if text := a.Value.String(); strings.ContainsAny(text, "_.=") { // else it names no key
+			a.Value = slog.StringValue(inFlagWords(finding.Finding{Text: text}, flags))
 		}
 		return a
 	}

@@ -5,9 +5,10 @@ import (
 	"testing"
 )
 
-// Remedies in the log of forward name its flags, and nothing else that looks like a key.
-func TestRemediesInFlagWords(t *testing.T) {
-	replace := remediesInFlagWords(keyFlags())
+// Messages and remedies in the log of forward name its flags, and nothing else that looks like a key. What a
+// peer says stays as it is.
+func TestLogInFlagWords(t *testing.T) {
+	replace := logInFlagWords(keyFlags())
 	for text, want := range map[string]string{
 		`set tls.server = "required" (tracking "proxy")`: `set --tls-server required (tracking "proxy")`,
 		"ccc = true below [forward.tls] allows CCC":      "--tls-ccc=true allows CCC",
@@ -18,9 +19,14 @@ func TestRemediesInFlagWords(t *testing.T) {
 			"(pasv_min_port, PassivePorts)",
 		"the client's certificate is good; have the server trust it": "the client's certificate is good; " +
 			"have the server trust it",
+		"idle_time is 30s: clients that keep a session open lose it": "--idle-time is 30s: clients that keep a " +
+			"session open lose it",
+		"forward published": "forward published",
 	} {
-		if got := replace(nil, slog.String("remedy", text)).Value.String(); got != want {
-			t.Errorf("%q: got %q; want %q", text, got, want)
+		for _, key := range []string{"remedy", slog.MessageKey} {
+			if got := replace(nil, slog.String(key, text)).Value.String(); got != want {
+				t.Errorf("%s %q: got %q; want %q", key, text, got, want)
+			}
 		}
 		if got := replace(nil, slog.String("reason", text)).Value.String(); got != text {
 			t.Errorf("reason %q: got %q; want it as it is", text, got)

@@ -57,7 +57,7 @@ stops.`,
 			if !cmd.Flags().Changed("health") {
 				c.Health = 0
 			}
-			log := logger(cmd.ErrOrStderr(), c.Log, remediesInFlagWords(flags))
+			log := logger(cmd.ErrOrStderr(), c.Log, logInFlagWords(flags))
 			if !c.Admin.SocketGiven {
 				c.Admin.Socket = newSocket(log)
 			}

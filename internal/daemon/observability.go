@@ -58,7 +58,7 @@ func (r *instance) openEndpoints() (findings []finding.Finding) {
 func (r *instance) sessionHooks() sessions.Hooks {
 	m := r.metrics
 	return sessions.Hooks{
-		Began: m.SessionBegan, Dialled: m.Dialled,
+		Began: m.SessionBegan, Dialled: m.Dialled, Banned: r.bans.Refuses,
 		Opened: m.PinholeOpened, Used: m.PinholeUsed, Unused: m.PinholeUnused,
 		DataFailed: m.DataFailed, Finalized: r.logFinalized,
 		Finished: func(t sessions.Transfer) {

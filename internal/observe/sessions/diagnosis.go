@@ -45,9 +45,14 @@ func (r *Record) neverConnected(d *data, o pinhole.Outcome, now time.Time) verdi
 	f.Code = verdict.CodeClientNeverConnected
 	if d.Active {
 		f.Code = verdict.CodeServerNeverConnected
+		if r.log.Banned != nil && r.log.Banned(r.server.Addr()) {
+			f.Remedy = "the server's address is banned, or denied by deny, and the gateway refuses its " +
+				"connections: lift that ban (ftpgate bans), or take the address out of deny"
+		}
 	}
 	if o.UnexpectedPeer.IsValid() {
 		f.Code, f.Peer, f.Expected = verdict.CodeClientFromElsewhere, o.UnexpectedPeer, d.From
+		f.Remedy = ""
 		if d.Active {
 			f.Code = verdict.CodeServerFromElsewhere
 		}

@@ -268,3 +268,33 @@ func TestVerdicts(t *testing.T) {
 		})
 	}
 }
+
+// If the server did not connect, and is banned, the remedy says so; if it is not banned, or another host
+// connected, it does not.
+func TestServerBanned(t *testing.T) {
+	for _, test := range []struct {
+		banned string
+		o      pinhole.Outcome
+		want   bool
+	}{
+		{server.Addr().String(), pinhole.Outcome{}, true},
+		{client.Addr().String(), pinhole.Outcome{}, false},
+		{server.Addr().String(), pinhole.Outcome{UnexpectedPeer: netip.MustParseAddr("203.0.113.99")}, false},
+	} {
+		l := New(time.Now())
+		l.Banned = func(addr netip.Addr) bool { return addr.String() == test.banned }
+		r := logIn(l)
+		r.Connected(server, time.Millisecond)
+		r.Opened(Data{Mode: "PORT", Active: true, Path: "kernel", From: server.Addr(), Listen: at,
+			Target: netip.AddrPortFrom(client.Addr(), 40000), SourceIP: at.Addr(), Meter: &meter{test.o}},
+			time.Now())
+		r.TransferStarted(time.Now(), "RETR", "a")
+		late(r)
+		r.TransferFinished(false, "425 cannot connect", nil)
+		l.Finalize(time.Now())
+		v := r.Session(time.Now()).Verdict
+		if got := strings.HasPrefix(v.Remedy, "the server's address is banned"); got != test.want {
+			t.Errorf("%s is banned: got %+v; want the ban named %t", test.banned, v, test.want)
+		}
+	}
+}

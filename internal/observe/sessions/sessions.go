@@ -49,6 +49,7 @@ type Log struct {
 // session log.
 type Hooks struct {
 	Began   func(forward string, tracking forward.Tracking)
+	Banned  func(addr netip.Addr) bool                     // reports whether new connections from there are refused
 	Dialled func(forward string, took time.Duration)       // the connection to the server is established
 	Opened  func(forward, path string, took time.Duration) // a pinhole is open
 	Used    func(forward, path string)                     // the peer of a pinhole connected

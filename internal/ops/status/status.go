@@ -104,15 +104,11 @@ func (s *Source) Sessions(ended bool) iter.Seq[sessions.Session] {
 }
 
 // Explain returns a session with its time line, or false if no such session is known. If a filter of the
-// gateway is the cause, it asks the kernel which one; if the server is banned, it says that.
+// gateway is the cause, it asks the kernel which one.
 func (s *Source) Explain(id string) (sessions.Explained, bool) {
 	e, known := s.SessionLog.Explain(id)
 	if known && e.Verdict.Code == verdict.CodeGatewayFilter {
 		e.Verdict.Remedy = cmp.Or(s.FilterRemedy(e.Server.Addr().String()), e.Verdict.Remedy)
-	}
-	if known && e.Verdict.Code == verdict.CodeServerNeverConnected && s.Keeper.Refuses(e.Server.Addr()) {
-		e.Verdict.Remedy = "the server's address is banned, or denied by deny, and the gateway refuses its " +
-			"connections: lift that ban (ftpgate bans), or take the address out of deny"
 	}
 	return e, known
 }

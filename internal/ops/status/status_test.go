@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"ftpgate/internal/control/tlskeys"
-	"ftpgate/internal/core/ban"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/verdict"
@@ -227,28 +226,6 @@ func TestKill(t *testing.T) {
 	}
 	if _, known := s.Explain(kernel.ID()); !known {
 		t.Errorf("session %s is not explained", kernel.ID())
-	}
-}
-
-// If the server is banned, and could not connect to the gateway, explain says so.
-func TestExplainNamesBan(t *testing.T) {
-	s := newSource(archive())
-	keeper := bans.New(bans.Config{Apply: func(ban.Ranges) error { return nil },
-		End: func(func(netip.Addr) bool) int { return 0 }})
-	s.Keeper = keeper
-	r := begin(s, "archive")
-	r.Connected(netip.MustParseAddrPort("203.0.113.21:21"), 0)
-	r.Refuse(verdict.Fault{Code: verdict.CodeServerNeverConnected})
-	for _, banned := range []bool{false, true} {
-		if banned {
-			if _, err := keeper.Ban(netip.MustParsePrefix("203.0.113.0/24"), 0, ""); err != nil {
-				t.Fatal(err)
-			}
-		}
-		e, _ := s.Explain("1")
-		if got := strings.HasPrefix(e.Verdict.Remedy, "the server's address is banned"); got != banned {
-			t.Errorf("banned %t: got remedy %q", banned, e.Verdict.Remedy)
-		}
 	}
 }
 
