@@ -291,7 +291,7 @@ func TestServerBanned(t *testing.T) {
 		r.TransferStarted(time.Now(), "RETR", "a")
 		late(r)
 		r.TransferFinished(false, "425 cannot connect", nil)
-		l.Finalize(time.Now())
+		l.Finalize(time.Now().Add(2 * finalizeTimeout))
 		v := r.Session(time.Now()).Verdict
 		if got := strings.HasPrefix(v.Remedy, "the server's address is banned"); got != test.want {
 			t.Errorf("%s is banned: got %+v; want the ban named %t", test.banned, v, test.want)
