@@ -134,8 +134,8 @@ func inFlagWords(fault finding.Finding, flags []*keyFlag) string {
 	return text
 }
 
-// logInFlagWords replaces a file's keys in a log by flags: in messages and remedies, which are our words. Other
-// fields may quote a peer.
+// logInFlagWords replaces a file's keys in a log by flags: in messages and remedies, which are our words.
+// Other fields may quote a peer.
 func logInFlagWords(flags []*keyFlag) func(groups []string, a slog.Attr) slog.Attr {
 	return func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key != "remedy" && a.Key != slog.MessageKey {

@@ -19,9 +19,8 @@ func TestLogInFlagWords(t *testing.T) {
 			"(pasv_min_port, PassivePorts)",
 		"the client's certificate is good; have the server trust it": "the client's certificate is good; " +
 			"have the server trust it",
-		"idle_time is 30s: clients that keep a session open lose it": "--idle-time is 30s: clients that keep a " +
-			"session open lose it",
-		"forward published": "forward published",
+		"idle_time is 30s: clients lose their session": "--idle-time is 30s: clients lose their session",
+		"forward published":                            "forward published",
 	} {
 		for _, key := range []string{"remedy", slog.MessageKey} {
 			if got := replace(nil, slog.String(key, text)).Value.String(); got != want {

@@ -93,9 +93,9 @@ type Loader struct {
 	open func(path string) ([]byte, error) // nil: readFile
 }
 
-// Load reads and parses the file at path, which may be a pipe with a writer. It waits for a second or two at
-// most. The error is Faults if the text is unsound, and wraps the *os.PathError if the file cannot be read, or
-// system.ErrNoAnswer.
+// Load reads and parses the file at path, which may be a pipe with a writer. It waits for a second or two
+// at most. The error is Faults if the text is unsound, and wraps the *os.PathError if the file cannot be
+// read, or system.ErrNoAnswer.
 func (l *Loader) Load(path string) (*Config, error) {
 	open := l.open
 	if open == nil {

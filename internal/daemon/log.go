@@ -110,7 +110,7 @@ func (r *instance) tableAttrs() []any {
 
 // logTableChanged logs that another program changed a table that was being installed.
 func (d *Daemon) logTableChanged(table string, err error) {
-	d.Log.Warn("another program has changed ftpgate's rules while they were installed: they are installed again",
-		"table", "inet "+table, "err", err, "remedy",
+	d.Log.Warn("another program has changed ftpgate's rules while they were installed: they are installed "+
+		"again", "table", "inet "+table, "err", err, "remedy",
 		"have that program leave tables alone that are not its own (nft flush ruleset removes all)")
 }

@@ -66,8 +66,8 @@ func (q *queue) matchIgnorable(code int) *request {
 	return nil
 }
 
-// isAnswer reports whether a reply with this code is the usual answer to an ignorable command (RFC 959 section
-// 5.4), and to no other command that may wait behind it.
+// isAnswer reports whether a reply with this code is the usual answer to an ignorable command (RFC 959
+// section 5.4), and to no other command that may wait behind it.
 func isAnswer(code int, verb string) bool {
 	switch verb {
 	case "ABOR":

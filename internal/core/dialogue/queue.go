@@ -17,8 +17,9 @@ const maxOutstanding = 16
 //
 //	ABOR?  PASV
 //
-// An ABOR outside a transfer is ignorable: servers answer it, but some do not. So it holds up no other command.
-// The first reply that fits it is its own; one that fits a later command alone shows that it gets none.
+// An ABOR outside a transfer is ignorable: servers answer it, but some do not. So it holds up no other
+// command. The first reply that fits it is its own; one that fits a later command alone shows that it gets
+// none.
 //
 // While a transfer is under way, other commands follow it, as on a direct connection. Servers answer them at
 // once, or one at a time when the transfer is over, so the code of a reply decides which command it answers:
@@ -126,9 +127,9 @@ func (q *queue) accepts(line ftp.ClientLine) bool {
 	return overtakes(line)
 }
 
-// add appends a sent command. If there are too many, it drops the oldest optional one, but never a login: a
-// login becomes optional only behind another optional one. Commands that followed the ABOR of a transfer become
-// optional: pure-ftpd may drop what it reads together with an ABOR.
+// add appends a sent command. If there are too many, it drops the oldest optional one, but never a login:
+// a login becomes optional only behind another optional one. Commands that followed the ABOR of a transfer
+// become optional: pure-ftpd may drop what it reads together with an ABOR.
 func (q *queue) add(verb string) *request {
 	if len(q.requests) == maxOutstanding {
 		oldest := slices.IndexFunc(q.requests, func(r request) bool { return r.optional && !isLogin(r.verb) })

@@ -67,9 +67,9 @@ func (d *Dialogue) answered() {
 	d.queue.answered()
 }
 
-// unexpectedReply drops an unsolicited reply, which would be taken for the answer to the next command. A 421 is
-// valid at any time: the server is about to close. After the client's last command any reply may say goodbye:
-// pure-ftpd answers the end of the connection with the last code again, such as "230 Logout."
+// unexpectedReply drops an unsolicited reply, which would be taken for the answer to the next command. A
+// 421 is valid at any time: the server is about to close. After the client's last command any reply may
+// say goodbye: pure-ftpd answers the end of the connection with the last code again, such as "230 Logout."
 func (d *Dialogue) unexpectedReply(s *Step, line ftp.ServerLine) {
 	goodbye := d.clientEnded && !namesPort(line)
 	if line.Code == 421 || goodbye {

@@ -165,15 +165,15 @@ func TestUnbanRefused(t *testing.T) {
 	}
 }
 
-// A disk that does not answer is told, and holds up neither who reads nor the stop. Once it answers, the changed
-// file is in use.
+// A disk that does not answer is told, and holds up neither who reads nor the stop. Once it answers, the
+// changed file is in use.
 func TestDenyDiskHangs(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "denied")
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t, "")
 		disk := make(chan struct{})
 		hangs := func() {
-			b.file = func(path string, most int64) ([]byte, error) { <-disk; return []byte("192.0.2.0/24\n"), nil }
+			b.file = func(string, int64) ([]byte, error) { <-disk; return []byte("192.0.2.0/24\n"), nil }
 		}
 		if err := os.WriteFile(file, nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -212,8 +212,8 @@ func TestDenyDiskHangs(t *testing.T) {
 	})
 }
 
-// A denied file that changes all the time has a record for each of its first changes, and then one a minute with
-// their number. After a minute without a change each has its own again.
+// A denied file that changes all the time has a record for each of its first changes, and then one a
+// minute with their number. After a minute without a change each has its own again.
 func TestDenyChangesLogged(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "denied")
 	synctest.Test(t, func(t *testing.T) {
@@ -236,8 +236,8 @@ func TestDenyChangesLogged(t *testing.T) {
 			pass(checkTime)
 		}
 		if got := count(); got != loggedReads+1 || !strings.Contains(b.log.String(), " times=60\n") {
-			t.Errorf("got %d records of 65 changes; want %d, the last with 60 of them:\n%s", got, loggedReads+1,
-				b.log.String())
+			t.Errorf("got %d records of 65 changes; want %d, the last with 60 of them:\n%s", got,
+				loggedReads+1, b.log.String())
 		}
 		change(1)
 		pass(3 * tellTime)

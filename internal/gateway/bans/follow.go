@@ -133,8 +133,8 @@ func (f *follower) tell(now time.Time, stamps []system.FileStamp) {
 	}
 }
 
-// loggedReads is how many changes of the denied files the log has at once. From then on it counts them, and has
-// one record in each tellTime, until there was none for as long.
+// loggedReads is how many changes of the denied files the log has at once. From then on it counts them,
+// and has one record in each tellTime, until there was none for as long.
 const loggedReads = 5
 
 // readLog bounds the log records about denied files that change. The zero value is ready for use.

@@ -20,9 +20,9 @@ func Servers(refuses func(netip.Addr) bool, forwards []forward.Resolved) (warnin
 				warnings = append(warnings, finding.Finding{Code: "server_banned", Forward: f.Name,
 					Key:      "deny",
 					Severity: finding.Warning,
-					Text: fmt.Sprintf("the server's address %s is banned, or denied by deny: at the addresses "+
-						"where clients connect the gateway refuses its connections, too, and active mode "+
-						"fails there", server),
+					Text: fmt.Sprintf("the server's address %s is banned, or denied by deny: at the "+
+						"addresses where clients connect the gateway refuses its connections, too, and "+
+						"active mode fails there", server),
 					Remedy: "lift that ban (ftpgate bans), or take the address out of deny; passive mode " +
 						"works",
 				})

@@ -32,8 +32,8 @@ type Conn struct {
 	// KeepNAT makes a second table keep running connections translated while another program flushes the
 	// ruleset (keepNAT). Set it before use.
 	KeepNAT bool
-	// OnChanged is called when another program has changed a table while Apply or Repair installed it, and it is
-	// installed again. It may be nil. Set it before use.
+	// OnChanged is called when another program has changed a table while Apply or Repair installed it, and
+	// it is installed again. It may be nil. Set it before use.
 	OnChanged func(table string, err error)
 
 	mu       sync.Mutex     // one request to the kernel at a time; guards what follows

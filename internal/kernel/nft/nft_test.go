@@ -337,8 +337,8 @@ func handles(t *testing.T, h *lab.Host) []float64 {
 	return all
 }
 
-// A table that another program flushes while it is installed is installed again, and that is reported once. If
-// that goes on, there is an error, and no table is left.
+// A table that another program flushes while it is installed is installed again, and that is reported
+// once. If that goes on, there is an error, and no table is left.
 func TestApplyDuringFlush(t *testing.T) {
 	labtest.Need(t, "nft")
 	for _, test := range []struct {

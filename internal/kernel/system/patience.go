@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// readTime is how long files may take to be read. A disk that works takes a small part of it, and a pipe that is
-// read for a second is not taken for one that hangs.
+// readTime is how long files may take to be read. A disk that works takes a small part of it, and a pipe
+// that is read for a second is not taken for one that hangs.
 const readTime = 1500 * time.Millisecond
 
 // ErrNoAnswer means that files were not read in time: their disk or file server does not answer.
 var ErrNoAnswer = errors.New("the disk or file server does not answer")
 
-// Patience bounds how long its owner waits for files. It has at most one goroutine, in which a disk that hangs
-// holds up a function of InTime: nothing waits for that, and until it ends InTime calls no other. The owner is one
-// goroutine.
+// Patience bounds how long its owner waits for files. It has at most one goroutine, in which a disk that
+// hangs holds up a function of InTime: nothing waits for that, and until it ends InTime calls no other.
+// The owner is one goroutine.
 type Patience struct {
 	busy atomic.Bool
 }

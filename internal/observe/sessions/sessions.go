@@ -48,8 +48,10 @@ type Log struct {
 // Hooks are called with the events of sessions; each may be nil. They must not block, and must not call the
 // session log.
 type Hooks struct {
+	// reports whether new connections from an address are refused
+	Banned func(addr netip.Addr) bool
+
 	Began   func(forward string, tracking forward.Tracking)
-	Banned  func(addr netip.Addr) bool                     // reports whether new connections from there are refused
 	Dialled func(forward string, took time.Duration)       // the connection to the server is established
 	Opened  func(forward, path string, took time.Duration) // a pinhole is open
 	Used    func(forward, path string)                     // the peer of a pinhole connected
