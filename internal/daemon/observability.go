@@ -59,7 +59,8 @@ func (r *instance) sessionHooks() sessions.Hooks {
 	m := r.metrics
 	return sessions.Hooks{
 		Began: m.SessionBegan, Dialled: m.Dialled, Banned: r.bans.Refuses,
-		Opened: m.PinholeOpened, Used: m.PinholeUsed, Unused: m.PinholeUnused,
+		RulesRestored: func() time.Time { return r.repairer.State().Last },
+		Opened:        m.PinholeOpened, Used: m.PinholeUsed, Unused: m.PinholeUnused,
 		DataFailed: m.DataFailed, Finalized: r.logFinalized,
 		Finished: func(t sessions.Transfer) {
 			m.Finished(t)

@@ -68,6 +68,7 @@ const (
 	CodeClientFromElsewhere  Code = "client_from_elsewhere"
 	// the connection reached the gateway but not the far end
 	CodeGatewayFilter         Code = "gateway_filter"
+	CodeRulesRemoved          Code = "rules_removed" // by another program, and restored since
 	CodeClientTooLate         Code = "client_too_late"
 	CodeForgedConnections     Code = "forged_connections" // they exhausted the pinhole's first packets
 	CodeServerNeverConnected  Code = "server_never_connected"

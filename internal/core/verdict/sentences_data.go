@@ -89,6 +89,11 @@ var dataSentences = map[Code]sentence{
 		says("have the forward chains of the gateway's firewall accept translated connections (nft: ct " +
 			"status dnat accept): ftpgate doctor names the chains that drop"),
 	},
+	CodeRulesRemoved: {
+		says("{peer} connected to {at}, probably while another program had removed ftpgate's rules"),
+		says("have that program leave tables alone that are not its own (nft flush ruleset removes all): " +
+			"the log names it"),
+	},
 	CodeClientTooLate: {
 		says("{peer} connected to {at} only {waited} after the port was announced: the pinhole was closed " +
 			"by then"),

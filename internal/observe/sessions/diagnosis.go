@@ -31,6 +31,10 @@ func (r *Record) dataFault(d *data, o pinhole.Outcome, final bool) (verdict.Faul
 			own.At = d.Listen
 		}
 		own.Named = d.Named
+		if own.Code == verdict.CodeGatewayFilter && r.log.RulesRestored != nil &&
+			r.log.RulesRestored().After(d.opened) {
+			own.Code = verdict.CodeRulesRemoved
+		}
 		return own, true
 	case !o.Counted, !final, !o.Connected.IsZero(), d.declined, !d.Listen.IsValid(),
 		d.closed.Sub(d.opened) < minWait:

@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -31,6 +32,12 @@ func failed(why *verdict.Fault, o pinhole.Outcome, said string) func(*Record) {
 	}
 }
 
+// filtered is the outcome of a connection that a filter of the gateway refused, or missing rules.
+func filtered() pinhole.Outcome {
+	return pinhole.Outcome{Over: true, Failure: &pinhole.Failure{Err: errors.New("refused"),
+		Fault: verdict.Fault{Code: verdict.CodeGatewayFilter, Peer: client.Addr()}}}
+}
+
 // failings returns some.
 func failings() []failing {
 	came := pinhole.Outcome{Connected: time.Now(), Over: true}
@@ -55,6 +62,19 @@ func failings() []failing {
 			pinhole.Outcome{UnexpectedPeer: netip.MustParseAddr("192.168.5.77")}, "425 no"),
 			verdict.CodeClientFromElsewhere,
 			"192.168.5.77 connected to 192.168.5.2:51234, which is reserved for 192.168.5.1: the client's"},
+		{"a filter of the gateway", failed(nil, filtered(), "425 no"), verdict.CodeGatewayFilter,
+			"192.168.5.1 connected to 192.168.5.2:51234, and the gateway's own firewall did not let"},
+		{"rules that were restored before", func(r *Record) {
+			restored := time.Now().Add(-time.Hour)
+			r.log.RulesRestored = func() time.Time { return restored }
+			failed(nil, filtered(), "425 no")(r)
+		}, verdict.CodeGatewayFilter, "the gateway's own firewall did not let"},
+		{"rules that another program removed", func(r *Record) {
+			restored := time.Now()
+			r.log.RulesRestored = func() time.Time { return restored }
+			failed(nil, filtered(), "425 no")(r)
+		}, verdict.CodeRulesRemoved,
+			"192.168.5.1 connected to 192.168.5.2:51234, probably while another program had removed"},
 		{"the server comes from elsewhere", func(r *Record) {
 			r.Opened(Data{Mode: "PORT", Active: true, Path: "kernel", From: server.Addr(), Listen: at,
 				Target: client,

@@ -50,6 +50,8 @@ type Log struct {
 type Hooks struct {
 	// reports whether new connections from an address are refused
 	Banned func(addr netip.Addr) bool
+	// returns when rules came back that another program had removed; zero: none were removed
+	RulesRestored func() time.Time
 
 	Began   func(forward string, tracking forward.Tracking)
 	Dialled func(forward string, took time.Duration)       // the connection to the server is established
