@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/importer/rule"
@@ -95,6 +96,14 @@ func (a *analysis) serverPorts(c *candidate) {
 	}
 }
 
+// dropServerPorts takes the keys away that serverPorts sets, and what it says of them.
+func (c *candidate) dropServerPorts() {
+	c.ServerPorts, c.PassivePorts = forward.PortRange{}, forward.PortRange{}
+	c.Comments = slices.DeleteFunc(c.Comments, func(s string) bool {
+		return strings.HasPrefix(s, "server_ports") || strings.HasPrefix(s, "passive_ports")
+	})
+}
+
 // outside returns the largest range for data connections beside the server's ports.
 func outside(ports forward.PortRange) forward.PortRange {
 	const lowest = 20_000 // below are the ports of services
@@ -183,10 +192,7 @@ func (a *analysis) tracking(c *candidate) {
 		c.comment("To read them instead, use [forward.tls] with a certificate.")
 	case c.helped && a.options.Kernel:
 		c.Tracking = forward.TrackingKernel
-		c.ServerPorts, c.PassivePorts = forward.PortRange{}, forward.PortRange{}
-		c.Comments = slices.DeleteFunc(c.Comments, func(s string) bool {
-			return len(s) > 6 && (s[:7] == "passive" || s[:7] == "server_")
-		})
+		c.dropServerPorts()
 		c.comment("The kernel's helper tracks this forward, as before, because --tracking kernel was given.")
 	case c.helped:
 		c.comment(`Tracking is "proxy", the default: it needs no helper and no module of the kernel, and works with ` +
@@ -200,8 +206,8 @@ func (a *analysis) tracking(c *candidate) {
 		c.comment("The old rules only load the helper's module: kernels from 6.0 on attach it to no connection " +
 			"without a rule, so that passive mode failed.")
 	case c.path.Path.Ports.Limited:
-		c.comment("The old rules carried the control connection alone: there was neither a helper nor a range of " +
-			"passive ports, so that transfers failed or the server was exposed in another way.")
+		c.comment("Here the old rules carry the control connection alone: they have neither a helper for it nor a " +
+			"range of passive ports. ftpgate carries the data, too.")
 	}
 }
 

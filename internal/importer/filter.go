@@ -75,7 +75,7 @@ func (a *analysis) blocks(c rule.Chain, m rule.Match) bool {
 
 func isNft(c rule.Chain) bool { return c.Chain != strings.ToUpper(c.Chain) }
 
-func iptables(c rule.Chain) string {
+func iptablesFor(c rule.Chain) string {
 	if c.Family == "ip6" {
 		return "ip6tables"
 	}
@@ -95,7 +95,7 @@ func admitControl(c rule.Chain, f Forward) string {
 	if name != "" {
 		name = "-i " + name + " "
 	}
-	return fmt.Sprintf("%s -I %s %s-p tcp --dport %d -j ACCEPT", iptables(c), c.Chain, name, f.Listen.Port)
+	return fmt.Sprintf("%s -I %s %s-p tcp --dport %d -j ACCEPT", iptablesFor(c), c.Chain, name, f.Listen.Port)
 }
 
 // admitData returns the command that lets data connections through.
@@ -107,7 +107,7 @@ func (a *analysis) admitData(c rule.Chain) string {
 	if a.has("DOCKER-USER") {
 		chain = "DOCKER-USER"
 	}
-	return fmt.Sprintf("%s -I %s -m conntrack --ctstate DNAT -j ACCEPT", iptables(c), chain)
+	return fmt.Sprintf("%s -I %s -m conntrack --ctstate DNAT -j ACCEPT", iptablesFor(c), chain)
 }
 
 // controlAccepts lists the rules of a filter that only let the old control connection through. It ends at the

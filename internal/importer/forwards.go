@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"strings"
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/importer/rule"
@@ -41,6 +42,8 @@ func (a *analysis) forwards() {
 		switch {
 		case len(ports) == 0:
 			a.activeData(r)
+			continue
+		case r.Base.Hook == rule.Output && r.Chain.Chain == "DOCKER": // as for clients from outside
 			continue
 		case r.Base.Hook == rule.Output:
 			a.left(r.Place, "it translates connections of the gateway's own programs: let these name the server "+
@@ -135,6 +138,12 @@ func (a *analysis) forward(r rule.PathRule, before []rule.PathRule, port uint16)
 		a.transparentProxy(r)
 		return
 	}
+	if !r.To.First.IsValid() && r.To.Host == "" {
+		a.left(r.Place, "it leads to a server on this host itself. A forward leads to another host: let the server "+
+			"listen at port %d, and keep the rule until then", port)
+		a.use(r)
+		return
+	}
 	c := candidate{path: r, listen: port, server: port}
 	switch to := r.To.Ports; {
 	case to.First == to.Last && !to.IsEmpty():
@@ -156,14 +165,31 @@ func (a *analysis) forward(r rule.PathRule, before []rule.PathRule, port uint16)
 			a.left(r.Place, "there are more than %d forwards", maxForwards)
 			return
 		}
-		a.found = append(a.found, &one)
+		a.propose(&one)
 	}
+}
+
+// propose adds a candidate. Of two that come of one rule, because several jumps lead to it, it keeps the one
+// for more clients.
+func (a *analysis) propose(c *candidate) {
+	for i, o := range a.found {
+		if key(o.path) == key(c.path) && o.Listen.Addr == c.Listen.Addr && o.listen == c.listen {
+			if o.path.Path.Covers(c.path.Path) {
+				return
+			}
+			if c.path.Path.Covers(o.path.Path) {
+				a.found[i] = c
+				return
+			}
+		}
+	}
+	a.found = append(a.found, c)
 }
 
 // reached reports whether packets get to the rule: an earlier one of its chain may take them.
 func (a *analysis) reached(r rule.PathRule, packets rule.Match, before []rule.PathRule) bool {
 	for _, b := range before {
-		if b.Base.ChainKey != r.Base.ChainKey {
+		if b.Base.ChainKey != r.Base.ChainKey || key(b) == key(r) {
 			continue
 		}
 		switch b.Action {
@@ -194,20 +220,12 @@ func (a *analysis) reached(r rule.PathRule, packets rule.Match, before []rule.Pa
 // ends sets the server and the interface.
 func (a *analysis) ends(c *candidate, r rule.PathRule) {
 	host := r.To.Host
-	switch {
-	case r.To.First.IsValid():
+	if r.To.First.IsValid() {
 		host = r.To.First.String()
-	case host == "" && r.Chain.Family == "ip6":
-		host = "::1"
-	case host == "":
-		host = "127.0.0.1"
 	}
 	if r.To.Several() {
 		a.left(r.Place, "it spreads connections over %s to %s: a forward has one server, here the first. A name "+
 			"with several addresses is tried in their order", r.To.First, r.To.Last)
-	}
-	if !r.To.First.IsValid() && r.To.Host == "" {
-		c.comment("The old rule leads to a server on this host. If it does not listen at %s, name its address.", host)
 	}
 	c.Server = forward.Server{Host: host, Port: c.server}
 	c.Listen.Port = c.listen
@@ -224,6 +242,9 @@ func (a *analysis) conditions(c *candidate, r rule.PathRule) {
 	switch name, one := r.Path.In.One(); {
 	case one && forward.CheckInterface(name) == nil:
 		c.Listen.Interface = name
+	case r.Chain.Chain == "DOCKER" && r.Path.In.Not: // but Docker's own bridge, whose containers need no gateway
+	case strings.HasPrefix(name, "zone "):
+		a.wider(c, r, name+", whose interface is not named here (set the key interface)")
 	case r.Path.In.Name != "":
 		a.wider(c, r, "interface "+r.Path.In.String())
 	}
@@ -232,14 +253,12 @@ func (a *analysis) conditions(c *candidate, r rule.PathRule) {
 		slices.SortFunc(c.Clients, netip.Prefix.Compare)
 		c.Clients = slices.Compact(c.Clients)
 	}
-	for _, o := range r.Path.Others {
-		a.wider(c, r, o)
-	}
+	others := slices.Clone(r.Path.Others)
 	if r.Path.SourcePorts.Limited {
-		a.wider(c, r, "ports of the client")
+		others = append(others, "ports of the client "+strings.Join(portList(r.Path.SourcePorts), ", "))
 	}
-	if r.Zone != "" {
-		a.wider(c, r, "zone "+r.Zone+" (give its interface with the key interface)")
+	if len(others) > 0 {
+		a.wider(c, r, strings.Join(others, ", "))
 	}
 }
 

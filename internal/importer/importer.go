@@ -8,7 +8,9 @@ package importer
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"ftpgate/internal/core/forward"
@@ -72,8 +74,12 @@ func Import(text string, o Options) (*Result, error) {
 	a.admit()
 	a.filters()
 	a.deleteModules()
+	a.result.orderDeletions()
 	if len(a.result.Deletions) > 0 {
 		a.delete(set.After...)
+		if a.has("ufw-before-input") {
+			a.delete("remove the same lines from /etc/ufw/before.rules or before6.rules, then: ufw reload")
+		}
 	}
 	return a.result, nil
 }
@@ -161,7 +167,11 @@ func (a *analysis) fault(c *candidate) string {
 	for _, f := range a.result.Forwards {
 		all = append(all, named(f.Forward))
 	}
-	for _, faults := range forward.Check(append(all, named(c.Forward.Forward))) {
+	own := named(c.Forward.Forward)
+	if c.Name == "" {
+		own.Name += " (" + where(c.path.Place) + ")" // the fault shall be that of the address, not of its name
+	}
+	for _, faults := range forward.Check(append(all, own)) {
 		for _, f := range faults {
 			return f.Text
 		}
@@ -186,7 +196,7 @@ func (a *analysis) fitsWithout(c *candidate) bool {
 	}
 	if c.Tracking == forward.TrackingProxy && !c.ServerPorts.IsEmpty() {
 		ports := c.ServerPorts
-		c.ServerPorts, c.PassivePorts = forward.PortRange{}, forward.PortRange{}
+		c.dropServerPorts()
 		if a.fits(c) {
 			a.left(c.path.Place, "server_ports = %q, with which encrypted sessions (FTPS) would pass through: %s",
 				ports, fault)
@@ -228,4 +238,29 @@ func joined(values []string, none string) string {
 		return none
 	}
 	return strings.Join(values, ", ")
+}
+
+// byIndex finds a deletion that names a section by its index.
+var byIndex = regexp.MustCompile(`^uci delete firewall\.@\w+\[(\d+)\]$`)
+
+// orderDeletions puts the highest index first: a deletion lowers the indexes behind it.
+func (r *Result) orderDeletions() {
+	index := func(s string) int {
+		if m := byIndex.FindStringSubmatch(s); m != nil {
+			n, _ := strconv.Atoi(m[1])
+			return n
+		}
+		return -1
+	}
+	var at []int
+	var indexed []string
+	for i, d := range r.Deletions {
+		if index(d) >= 0 {
+			at, indexed = append(at, i), append(indexed, d)
+		}
+	}
+	slices.SortStableFunc(indexed, func(a, b string) int { return index(b) - index(a) })
+	for i, d := range indexed {
+		r.Deletions[at[i]] = d
+	}
 }

@@ -22,7 +22,7 @@ func (a *analysis) deletion(r rule.PathRule) []string {
 	case zone != nil:
 		return firewalld(r, zone[2])
 	case chain == "DOCKER" || table == "docker-bridges":
-		return by("start the container without publishing the port (docker run -p, ports: of compose)")
+		return []string{"start the container without publishing its ports (docker run -p, ports: of compose)"}
 	case strings.HasPrefix(chain, "KUBE-") || strings.HasPrefix(chain, "CNI-"):
 		return by("take the port from the service or the pod in Kubernetes (hostPort, nodePort)")
 	case strings.HasPrefix(chain, "ufw-"):

@@ -32,6 +32,12 @@ func (a *analysis) outbound() {
 				"host, or through it without a translation. They need no ftpgate, and this rule only for RELATED")
 			continue
 		}
+		if c := a.missed(h); c != nil {
+			a.left(h.Place, "the helper looks at this port before the translation, and never saw the sessions of the "+
+				"forward from %s. Unless clients behind this gateway go out to FTP servers with it: %s", c.Listen,
+				strings.Join(a.deletion(h), "; "))
+			continue
+		}
 		a.carryOutbound(a.outboundOf(h))
 	}
 	if len(a.found) == 0 && len(a.set.Modules) > 0 && a.translatesSources() &&
@@ -43,6 +49,19 @@ func (a *analysis) outbound() {
 		}
 		a.carryOutbound(o)
 	}
+}
+
+// missed returns the forward for which a helper was meant that looks at the server's port, and not at the one
+// that clients dial; nil: there is none.
+func (a *analysis) missed(h rule.PathRule) *candidate {
+	i := slices.IndexFunc(a.found, func(c *candidate) bool {
+		return !c.helped && c.listen != c.server && h.Path.Ports.Limited && h.Path.Ports.Contains(c.server) &&
+			sameFamily(h, c) && !h.Path.And(rule.Match{In: c.path.Path.In}).Never()
+	})
+	if i < 0 {
+		return nil
+	}
+	return a.found[i]
 }
 
 // translatesSources reports whether the gateway hides clients behind an address of its own.
@@ -104,7 +123,7 @@ func (a *analysis) sourceTranslations() {
 				continue
 			}
 			hidden = true
-			if exactly(r.Path, server, c.server) {
+			if exactly(r.Path, server, c.server) && !r.Path.Source.Contains(server) {
 				c.replaces(a, r)
 			}
 		}
@@ -118,7 +137,7 @@ func (a *analysis) sourceTranslations() {
 // knowsSources reports whether the text says how the addresses of clients are translated: of iptables and
 // nftables the rules do.
 func (a *analysis) knowsSources() bool {
-	return strings.Contains(a.set.Format, "iptables-save") || strings.Contains(a.set.Format, "ruleset")
+	return strings.Contains(a.set.Format, "iptables-save") || strings.Contains(a.set.Format, "nft")
 }
 
 // exactly reports whether a rule is only for the control connection to one server.

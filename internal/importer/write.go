@@ -2,6 +2,7 @@ package importer
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -23,8 +24,12 @@ func (r *Result) String() string {
 	if len(r.Left) > 0 {
 		b.WriteString("\n# Not carried over:\n")
 	}
-	for _, n := range r.Left {
-		writePlace(&b, "#   ", n.Place)
+	left := slices.Clone(r.Left)
+	slices.SortStableFunc(left, func(a, b rule.Note) int { return a.Line - b.Line })
+	for i, n := range left {
+		if i == 0 || n.Place != left[i-1].Place {
+			writePlace(&b, "#   ", n.Place)
+		}
 		writeComment(&b, "#     ", n.Reason)
 	}
 	if len(r.Deletions) > 0 {

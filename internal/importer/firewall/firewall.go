@@ -38,7 +38,7 @@ type forwarded struct {
 	at, clients        string // addresses; empty: all
 	toAddress, toPorts string
 	in                 rule.Interfaces
-	zone, comment      string
+	comment            string
 	others             []string
 	deletion           []string
 	gateway            bool // clients dial an address of the gateway
@@ -46,7 +46,7 @@ type forwarded struct {
 
 // add adds the rule, or a note if it cannot be read.
 func (f forwarded) add(s *rule.Set) {
-	r := rule.Rule{Place: f.place, Chain: destinations, Action: rule.DNAT, Zone: f.zone, Comment: f.comment,
+	r := rule.Rule{Place: f.place, Chain: destinations, Action: rule.DNAT, Comment: f.comment,
 		Deletion: f.deletion, Match: rule.Match{Protocol: "tcp", In: f.in, Others: f.others,
 			LocalAddress: f.gateway}}
 	if words := strings.FieldsFunc(f.protocol, isBetween); len(words) == 1 && words[0] != "all" &&

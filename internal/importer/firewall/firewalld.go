@@ -30,12 +30,11 @@ func (z *zone) add(s *rule.Set) {
 	}
 	if len(z.interfaces) == 1 {
 		in.Name = z.interfaces[0]
+	} else if z.name != "" {
+		in = rule.Zone(z.name)
 	}
 	for _, f := range z.ports {
 		f.in = in
-		if in.Name == "" {
-			f.zone = z.name
-		}
 		to := ""
 		if f.toPorts != "" {
 			to = ":toport=" + f.toPorts

@@ -89,7 +89,7 @@ func (s *section) add(set *rule.Set, all []*section) {
 		f := forwarded{place: s.place, protocol: s.get("proto"), ports: s.get("src_dport"), at: s.get("src_dip"),
 			clients: s.get("src_ip"), toAddress: s.get("dest_ip"), toPorts: s.get("dest_port"),
 			comment: s.get("name"), deletion: []string{deletion}, gateway: true}
-		f.in, f.zone = interfaceOf(s.get("src"), all)
+		f.in = interfaceOf(s.get("src"), all)
 		for _, condition := range []string{"src_mac", "src_port", "ipset", "extra", "limit", "start_time", "weekdays"} {
 			if value := s.get(condition); value != "" {
 				f.others = append(f.others, condition+" "+value)
@@ -97,7 +97,7 @@ func (s *section) add(set *rule.Set, all []*section) {
 		}
 		f.add(set)
 	case "zone":
-		in, _ := interfaceOf(s.get("name"), all)
+		in := interfaceOf(s.get("name"), all)
 		if slices.Contains(s.options["helper"], "ftp") {
 			addHelper(set, s.place, in, "21", fmt.Sprintf("uci del_list firewall.%s.helper=ftp", s.name))
 		}
@@ -106,19 +106,22 @@ func (s *section) add(set *rule.Set, all []*section) {
 		}
 	case "rule":
 		if s.get("target") == "HELPER" && s.get("set_helper") == "ftp" {
-			in, _ := interfaceOf(s.get("src"), all)
+			in := interfaceOf(s.get("src"), all)
 			addHelper(set, s.place, in, s.get("dest_port"), deletion)
 		}
 	}
 }
 
-// interfaceOf returns the interface of a zone if the text names one, else the name of the zone.
-func interfaceOf(zone string, all []*section) (rule.Interfaces, string) {
+// interfaceOf returns the interface of a zone if the text names one.
+func interfaceOf(zone string, all []*section) rule.Interfaces {
 	for _, s := range all {
 		if devices := s.options["device"]; s.kind == "zone" && s.get("name") == zone && len(devices) == 1 &&
 			!strings.Contains(devices[0], " ") {
-			return rule.Interfaces{Name: strings.Replace(devices[0], "+", "*", 1)}, ""
+			return rule.Interfaces{Name: strings.Replace(devices[0], "+", "*", 1)}
 		}
 	}
-	return rule.Interfaces{}, zone
+	if zone == "" || zone == "*" {
+		return rule.Interfaces{}
+	}
+	return rule.Zone(zone)
 }

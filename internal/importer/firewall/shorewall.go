@@ -61,14 +61,13 @@ func shorewallRule(s *rule.Set, p rule.Place, columns []string) {
 	}
 	f := forwarded{place: p, protocol: protocol, ports: ports, at: columns[6],
 		deletion: []string{removeLine(p, "/etc/shorewall/rules")}, gateway: true}
-	var hosts string
-	f.zone, hosts, _ = strings.Cut(columns[1], ":")
-	if f.zone == "all" || f.zone == "any" {
-		f.zone = ""
+	zone, hosts, _ := strings.Cut(columns[1], ":")
+	if zone != "all" && zone != "any" && zone != "" {
+		f.in = rule.Zone(zone)
 	}
 	f.clients = hosts
 	if name, rest, _ := strings.Cut(hosts, ":"); name != "" && !strings.HasPrefix(hosts, "[") && !isAddresses(name) {
-		f.in, f.zone, f.clients = rule.Interfaces{Name: name}, "", rest
+		f.in, f.clients = rule.Interfaces{Name: name}, rest
 	}
 	switch strings.TrimSuffix(action, "-") {
 	case "DNAT":

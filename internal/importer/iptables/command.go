@@ -101,6 +101,9 @@ func parseCommand(words []string, family string, ipsets map[string][]netip.Prefi
 		return nil, fmt.Errorf("it has no command such as -A")
 	}
 	p.finish()
+	if to := c.rule.To; c.rule.Action == rule.DNAT && !to.First.IsValid() && to.Ports.IsEmpty() {
+		return nil, fmt.Errorf("DNAT needs a destination")
+	}
 	return c, nil
 }
 
@@ -110,9 +113,8 @@ type ruleParser struct {
 	command *command
 	family  string
 	ipsets  map[string][]netip.Prefix
-	target  string   // of -j
-	helper  string   // of --helper
-	unused  []string // modules of -m
+	target  string // of -j
+	helper  string // of --helper
 }
 
 // general reads what is not part of a rule; false: the option is.

@@ -15,8 +15,7 @@ func (p *ruleParser) option(option string) error {
 	r := &p.command.rule
 	switch option {
 	case "-m", "--match":
-		module, err := p.value(option)
-		p.unused = append(p.unused, module)
+		_, err := p.value(option)
 		return err
 	case "--random", "--random-fully", "--persistent", "--syn", "--notrack":
 		return nil
@@ -29,7 +28,7 @@ func (p *ruleParser) option(option string) error {
 		"--in-interface", "-o", "--out-interface", "-j", "--jump", "-g", "--goto", "--dport",
 		"--destination-port", "--dports", "--destination-ports", "--sport", "--source-port", "--sports",
 		"--source-ports", "--state", "--ctstate", "--ctstatus", "--comment", "--dst-type", "--helper",
-		"--to-destination", "--to-ports", "--to-port", "--to-source", "--dst-range", "--src-range":
+		"--to-destination", "--to-ports", "--to-port", "--to-source", "--to", "--dst-range", "--src-range":
 		value, err := p.value(option)
 		if err != nil {
 			return err
@@ -98,6 +97,13 @@ func (p *ruleParser) known(r *rule.Rule, option, value string) (err error) {
 		r.To, err = rule.ParseEndpoint(value)
 	case "--to-ports", "--to-port":
 		r.To.Ports, err = rule.ParsePorts(value, "-")
+	case "--to": // iptables takes the beginning of an option for the whole
+		switch r.Action {
+		case rule.DNAT:
+			r.To, err = rule.ParseEndpoint(value)
+		case rule.Redirect:
+			r.To.Ports, err = rule.ParsePorts(value, "-")
+		}
 	case "--to-source":
 		// Whom the server sees is ftpgate's decision.
 	}

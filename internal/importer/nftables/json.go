@@ -53,7 +53,7 @@ func ParseJSON(text string) (*rule.Set, error) {
 		p.handles[line] = handle
 	}
 	p.places = append(w.places, rule.Place{})
-	p.set.Format = "nft -j list ruleset"
+	p.set.Format = "rules of nft in JSON"
 	return p.parse(), nil
 }
 

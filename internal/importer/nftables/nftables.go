@@ -57,7 +57,7 @@ type pending struct {
 // Parse reads all lines. It never fails: what it cannot read is a note of the set.
 func Parse(text string) *rule.Set {
 	p := newParser(shellLines(text))
-	p.set.Format = "nft list ruleset"
+	p.set.Format = "rules of nft"
 	return p.parse()
 }
 

@@ -56,7 +56,8 @@ func (p *parser) rule(key rule.ChainKey, r pending) {
 	chain := strings.Join([]string{key.Family, key.Table, key.Chain}, " ")
 	deletion := fmt.Sprintf("nft delete rule %s handle %d", chain, r.handle)
 	if r.handle == 0 {
-		deletion = fmt.Sprintf("nft delete rule %s handle N   # N is shown by: nft -a list chain %s", chain, chain)
+		deletion = fmt.Sprintf("nft delete rule %s handle N   # nft -a list chain %s shows the N of: %s", chain, chain,
+			r.place.Text)
 	}
 	for _, m := range b.matches {
 		for _, o := range b.outcomes {
@@ -147,19 +148,17 @@ func (b *builder) statement() error {
 // translation reads "dnat ip to 10.0.0.5:21" and "redirect to :2121".
 func (b *builder) translation(word string) error {
 	action := map[string]rule.Action{"dnat": rule.DNAT, "redirect": rule.Redirect}[word]
-	for b.next++; b.next < len(b.words) && b.peek(0) != "to"; b.next++ {
-		if action == rule.Redirect && b.peek(0) == "comment" {
-			break
-		}
-	}
-	if b.peek(0) != "to" {
-		if action == rule.DNAT {
-			return errors.New("dnat has no destination")
-		}
+	b.next++
+	to := slices.IndexFunc(b.words[b.next:], func(t token) bool { return t.text == "to" && !t.quoted })
+	switch {
+	case to >= 0:
+		b.next += to + 1
+	case action == rule.Redirect:
 		b.outcomes = []outcome{{action: action}}
 		return nil
+	case b.peek(0) == "ip" || b.peek(0) == "ip6":
+		b.next++
 	}
-	b.next++
 	start := b.next
 	if fields, err := b.fields(); err != nil {
 		return err
@@ -167,13 +166,16 @@ func (b *builder) translation(word string) error {
 		return b.mapped(fields, action)
 	}
 	b.next = start
-	to := b.peek(0)
+	where := b.peek(0)
 	b.next++
 	if b.peek(0) == ":" { // "10.0.0.5 : 21"
-		to += ":" + b.peek(1)
+		where += ":" + b.peek(1)
 		b.next += 2
 	}
-	e, err := rule.ParseEndpoint(to)
+	e, err := rule.ParseEndpoint(where)
+	if err == nil && action == rule.DNAT && !e.First.IsValid() && e.Ports.IsEmpty() {
+		err = errors.New("dnat has no destination")
+	}
 	if err != nil {
 		return err
 	}

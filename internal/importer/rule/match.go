@@ -71,6 +71,9 @@ func (m Match) Covers(o Match) bool {
 		(!m.LocalAddress || o.LocalAddress)
 }
 
+// Zone returns the condition that stands for a zone of a program, whose interfaces are not known.
+func Zone(name string) Interfaces { return Interfaces{Name: "zone " + name} }
+
 // Interfaces is a condition on an interface. The zero value is met by all.
 type Interfaces struct {
 	Name string // one interface; with "*" at its end all that begin so

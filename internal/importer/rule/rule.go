@@ -72,7 +72,6 @@ type Rule struct {
 	To       Endpoint // DNAT and Redirect
 	Helper   string   // Helper: the type of the helper, such as "ftp"
 	Comment  string
-	Zone     string   // the zone at which it takes effect, of a program with zones; empty: there are none
 	Deletion []string // the commands that delete it, or the sentences that say how
 }
 
