@@ -23,6 +23,7 @@ var groups = []string{
 	"ops",       // the admin socket, systemd
 	"diagnose",  // what is wrong with a host, a server
 	"config",    // the file
+	"importer",  // the file, from rules that a host has
 	"daemon",    // the wiring
 	"try",       // the laboratory and the demo
 	"cli",       // the command line

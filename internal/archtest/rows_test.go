@@ -218,6 +218,18 @@ var rows = []row{
 		imports: []string{"core/finding", "core/forward", "core/ban", "kernel/system"},
 		owns:    []string{"github.com/pelletier/go-toml/v2"}},
 
+	// The file, from rules that a host has.
+	{pkg: "importer/rule"},
+	{pkg: "importer/iptables", imports: []string{"importer/rule"}, owns: []string{"mvdan.cc/sh/v3"}},
+	{pkg: "importer/nftables", imports: []string{"importer/rule"}},
+	{pkg: "importer/firewall", imports: []string{"importer/rule"}},
+	{pkg: "importer",
+		imports: []string{
+			"core/finding", "core/forward", "importer/rule", "importer/iptables", "importer/nftables",
+			"importer/firewall",
+		},
+		testing: []string{"config", "try/lab", "try/lab/labtest"}},
+
 	// The wiring.
 	{pkg: "daemon",
 		imports: []string{
@@ -265,8 +277,8 @@ var rows = []row{
 		imports: []string{
 			"core/finding", "core/forward", "core/ban", "core/verdict", "core/ruleset", "version",
 			"observe/sessions", "gateway", "gateway/bans", "ops/admin", "ops/instances", "ops/systemd",
-			"diagnose/doctor", "diagnose/preflight", "diagnose/servercheck", "config", "daemon", "try/lab",
-			"try/demo", "cli/terminal", "cli/top",
+			"diagnose/doctor", "diagnose/preflight", "diagnose/servercheck", "config", "importer", "daemon",
+			"try/lab", "try/demo", "cli/terminal", "cli/top",
 		},
 		owns:    []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
 		testing: []string{"golang.org/x/sys"}},

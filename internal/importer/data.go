@@ -133,8 +133,8 @@ func outside(ports forward.PortRange) forward.PortRange {
 // helpers finds which forwards the kernel's helper tracked, and mistakes that made it useless.
 func (a *analysis) helpers() {
 	for _, c := range a.found {
-		for _, h := range a.paths {
-			if h.Action == rule.Helper && h.Helper == "ftp" && a.tracks(h, c) {
+		for _, h := range a.ftpHelpers {
+			if a.tracks(h, c) {
 				c.helped = true
 				c.replaces(a, h)
 				a.misplaced(c, h)
@@ -213,8 +213,8 @@ func (a *analysis) tracking(c *candidate) {
 
 // helperAt reports whether a helper that fits no forward is attached to a port.
 func (a *analysis) helperAt(port uint16) bool {
-	return slices.ContainsFunc(a.paths, func(h rule.PathRule) bool {
-		return h.Action == rule.Helper && h.Helper == "ftp" && h.Path.Ports.Limited && h.Path.Ports.Contains(port)
+	return slices.ContainsFunc(a.ftpHelpers, func(h rule.PathRule) bool {
+		return h.Path.Ports.Limited && h.Path.Ports.Contains(port)
 	})
 }
 

@@ -2,6 +2,7 @@ package importer
 
 import (
 	"errors"
+	"fmt"
 	"regexp"
 	"strings"
 
@@ -11,13 +12,18 @@ import (
 	"ftpgate/internal/importer/rule"
 )
 
-// Formats names what Import understands, for a message.
-const Formats = "iptables-save, ip6tables-save, nft list ruleset (with -j or without), scripts with lines of iptables " +
-	"or nft, firewalld (zone files, --list-all, firewall-cmd lines), Shorewall (rules, conntrack), " +
-	"VyOS (set nat ...), OpenWrt (/etc/config/firewall, uci show firewall)"
-
-// errUnknown is about text that has none of the forms.
-var errUnknown = errors.New("these are no rules in a form that is known: " + Formats)
+// Formats names the forms of rules that Import understands.
+func Formats() []string {
+	return []string{
+		"iptables-save, ip6tables-save, iptables -S",
+		"nft list ruleset, nft -j list ruleset",
+		"scripts with lines of iptables, modprobe, ipset, or of nft",
+		"firewalld: zone files, firewall-cmd --list-all, lines of firewall-cmd",
+		"Shorewall: the files rules, conntrack and snat",
+		"VyOS: show configuration commands",
+		"OpenWrt: /etc/config/firewall, uci show firewall",
+	}
+}
 
 // format is a form of rules, with what it looks like.
 type format struct {
@@ -64,5 +70,5 @@ func parse(text string) (*rule.Set, error) {
 			return f.parse(text)
 		}
 	}
-	return nil, errUnknown
+	return nil, fmt.Errorf("these are no rules in a form that is known: %s", strings.Join(Formats(), "; "))
 }

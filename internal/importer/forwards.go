@@ -18,8 +18,8 @@ const (
 	recipePort   = 2121
 )
 
-// maxForwards bounds what one file can ask for, as package config does.
-const maxForwards = 20_000
+// maxForwards bounds what is proposed: more is no file that a person made.
+const maxForwards = 5_000
 
 // aboutFTP finds a comment that calls a port one of FTP.
 var aboutFTP = regexp.MustCompile(`(?i)\bftps?\b`)
@@ -105,9 +105,8 @@ func (a *analysis) controlPortsOf(r rule.PathRule, of rule.PortRange) []uint16 {
 
 // helperPorts returns the single ports to which the ftp helper is attached for packets of a translation.
 func (a *analysis) helperPorts(r rule.PathRule) (ports []uint16) {
-	for _, h := range a.paths {
-		if h.Action != rule.Helper || h.Helper != "ftp" || !h.Path.Ports.Limited ||
-			h.Base.Hook != rule.Prerouting || h.Path.And(r.Path).Never() {
+	for _, h := range a.ftpHelpers {
+		if !h.Path.Ports.Limited || h.Base.Hook != rule.Prerouting || h.Path.And(r.Path).Never() {
 			continue
 		}
 		for _, of := range h.Path.Ports.Ranges {
@@ -256,6 +255,9 @@ func (a *analysis) conditions(c *candidate, r rule.PathRule) {
 	others := slices.Clone(r.Path.Others)
 	if r.Path.SourcePorts.Limited {
 		others = append(others, "ports of the client "+strings.Join(portList(r.Path.SourcePorts), ", "))
+	}
+	if r.Path.Source.Cut || r.Path.Destination.Cut {
+		others = append(others, "more addresses than can be listed")
 	}
 	if len(others) > 0 {
 		a.wider(c, r, strings.Join(others, ", "))

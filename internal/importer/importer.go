@@ -8,9 +8,7 @@ package importer
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"ftpgate/internal/core/forward"
@@ -51,7 +49,7 @@ type Result struct {
 	Additions []string    // what the host's filter lacks
 }
 
-// Import reads rules in any form that Formats names. The error is about text that has none of these forms, or
+// Import reads rules in any form that Formats returns. The error is about text that has none of these forms, or
 // is too long.
 func Import(text string, o Options) (*Result, error) {
 	if len(text) > MaxSize {
@@ -61,10 +59,16 @@ func Import(text string, o Options) (*Result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("import: %w", err)
 	}
-	a := &analysis{set: set, options: o, result: &Result{Format: set.Format, Left: set.Notes}}
+	a := &analysis{set: set, options: o, result: &Result{Format: set.Format, Left: set.Notes},
+		used: map[string]bool{}, seen: map[any]bool{}}
 	var note *rule.Note
 	if a.paths, note = set.Paths(); note != nil {
 		a.result.Left = append(a.result.Left, *note)
+	}
+	for _, p := range a.paths {
+		if p.Action == rule.Helper && p.Helper == "ftp" {
+			a.ftpHelpers = append(a.ftpHelpers, p)
+		}
 	}
 	a.forwards()
 	a.passivePorts()
@@ -89,9 +93,12 @@ type analysis struct {
 	set     *rule.Set
 	options Options
 	paths   []rule.PathRule
-	result  *Result
-	found   []*candidate
-	used    map[string]bool // the rules that found a place, by key
+	// ftpHelpers are those of the paths that attach the helper of FTP.
+	ftpHelpers []rule.PathRule
+	result     *Result
+	found      []*candidate
+	used       map[string]bool // the rules that found a place, by key
+	seen       map[any]bool    // the notes and the deletions of result
 }
 
 // candidate is a forward that is not checked yet.
@@ -108,7 +115,8 @@ type candidate struct {
 // left notes what is not carried over, once.
 func (a *analysis) left(p rule.Place, format string, args ...any) {
 	n := rule.Note{Place: p, Reason: fmt.Sprintf(format, args...)}
-	if !slices.Contains(a.result.Left, n) {
+	if !a.seen[n] {
+		a.seen[n] = true
 		a.result.Left = append(a.result.Left, n)
 	}
 }
@@ -116,7 +124,8 @@ func (a *analysis) left(p rule.Place, format string, args ...any) {
 // delete adds commands, each once.
 func (a *analysis) delete(commands ...string) {
 	for _, c := range commands {
-		if !slices.Contains(a.result.Deletions, c) {
+		if !a.seen[c] {
+			a.seen[c] = true
 			a.result.Deletions = append(a.result.Deletions, c)
 		}
 	}
@@ -143,86 +152,7 @@ func key(r rule.PathRule) string {
 }
 
 func (a *analysis) use(r rule.PathRule) {
-	if a.used == nil {
-		a.used = map[string]bool{}
-	}
 	a.used[key(r)] = true
-}
-
-// admit keeps the candidates that can serve together, as package forward decides.
-func (a *analysis) admit() {
-	for _, c := range a.found {
-		if a.fits(c) || a.fitsWithout(c) {
-			a.result.Forwards = append(a.result.Forwards, c.Forward)
-			a.delete(c.deletes...)
-		}
-	}
-}
-
-// fits reports whether the candidate is sound beside those that are.
-func (a *analysis) fits(c *candidate) bool { return a.fault(c) == "" }
-
-func (a *analysis) fault(c *candidate) string {
-	all := make([]forward.Forward, 0, len(a.result.Forwards)+1)
-	for _, f := range a.result.Forwards {
-		all = append(all, named(f.Forward))
-	}
-	own := named(c.Forward.Forward)
-	if c.Name == "" {
-		own.Name += " (" + where(c.path.Place) + ")" // the fault shall be that of the address, not of its name
-	}
-	for _, faults := range forward.Check(append(all, own)) {
-		for _, f := range faults {
-			return f.Text
-		}
-	}
-	return ""
-}
-
-// named gives a forward the name that the file gives it.
-func named(f forward.Forward) forward.Forward {
-	if f.Name == "" {
-		f.Name = f.Listen.String()
-	}
-	return f
-}
-
-// fitsWithout tries the candidate without what is no part of its essence; else it says why it is left out.
-func (a *analysis) fitsWithout(c *candidate) bool {
-	fault := a.fault(c)
-	c.Name = ""
-	if a.fits(c) {
-		return true
-	}
-	if c.Tracking == forward.TrackingProxy && !c.ServerPorts.IsEmpty() {
-		ports := c.ServerPorts
-		c.dropServerPorts()
-		if a.fits(c) {
-			a.left(c.path.Place, "server_ports = %q, with which encrypted sessions (FTPS) would pass through: %s",
-				ports, fault)
-			return true
-		}
-	}
-	a.left(c.path.Place, "a forward from %s to %s: %s", c.Listen, c.Server, fault)
-	return false
-}
-
-// deleteModules lists the lines that load the helper's modules, unless something still needs them.
-func (a *analysis) deleteModules() {
-	needed := slices.ContainsFunc(a.paths, func(r rule.PathRule) bool {
-		return r.Action == rule.Helper && r.Helper == "ftp" && !a.used[key(r)]
-	})
-	for _, m := range a.set.Modules {
-		switch {
-		case len(a.result.Forwards) == 0:
-			a.left(m.Place, "it only loads a module, or switches it on. Kernels from 6.0 on attach the ftp helper to "+
-				"no connection without a rule")
-		case needed:
-			a.left(m.Place, "keep it: a rule that is not carried over needs this module")
-		default:
-			a.delete(m.Deletion...)
-		}
-	}
 }
 
 func list[T fmt.Stringer](values []T) []string {
@@ -238,29 +168,4 @@ func joined(values []string, none string) string {
 		return none
 	}
 	return strings.Join(values, ", ")
-}
-
-// byIndex finds a deletion that names a section by its index.
-var byIndex = regexp.MustCompile(`^uci delete firewall\.@\w+\[(\d+)\]$`)
-
-// orderDeletions puts the highest index first: a deletion lowers the indexes behind it.
-func (r *Result) orderDeletions() {
-	index := func(s string) int {
-		if m := byIndex.FindStringSubmatch(s); m != nil {
-			n, _ := strconv.Atoi(m[1])
-			return n
-		}
-		return -1
-	}
-	var at []int
-	var indexed []string
-	for i, d := range r.Deletions {
-		if index(d) >= 0 {
-			at, indexed = append(at, i), append(indexed, d)
-		}
-	}
-	slices.SortStableFunc(indexed, func(a, b string) int { return index(b) - index(a) })
-	for i, d := range indexed {
-		r.Deletions[at[i]] = d
-	}
 }

@@ -11,8 +11,8 @@ import (
 
 // outbound finds helpers that belong to no forward.
 func (a *analysis) outbound() {
-	for _, h := range a.paths {
-		if h.Action != rule.Helper || h.Helper != "ftp" || a.used[key(h)] {
+	for _, h := range a.ftpHelpers {
+		if a.used[key(h)] {
 			continue
 		}
 		switch h.Base.Hook {
@@ -40,8 +40,7 @@ func (a *analysis) outbound() {
 		}
 		a.carryOutbound(a.outboundOf(h))
 	}
-	if len(a.found) == 0 && len(a.set.Modules) > 0 && a.translatesSources() &&
-		!slices.ContainsFunc(a.paths, func(h rule.PathRule) bool { return h.Helper == "ftp" }) {
+	if len(a.found) == 0 && len(a.set.Modules) > 0 && a.translatesSources() && len(a.ftpHelpers) == 0 {
 		m := a.set.Modules[0]
 		o := a.outboundOf(rule.PathRule{Rule: rule.Rule{Place: m.Place}})
 		for _, p := range m.Ports {

@@ -35,7 +35,10 @@ type parser struct {
 }
 
 // chain is the rules of a chain, in its order.
-type chain struct{ rules []parsedRule }
+type chain struct {
+	index int // in Set.Chains
+	rules []parsedRule
+}
 
 type parsedRule struct {
 	rule.Rule
@@ -149,13 +152,11 @@ func (p *parser) policyLine(line string) {
 
 // setPolicy makes the chain known.
 func (p *parser) setPolicy(key rule.ChainKey, policy string) {
-	p.chain(key)
-	for i, c := range p.set.Chains {
-		if c.ChainKey == key && policy == "DROP" {
-			p.set.Chains[i].Policy = rule.Drop
-		} else if c.ChainKey == key && policy == "ACCEPT" {
-			p.set.Chains[i].Policy = rule.Accept
-		}
+	switch c := &p.set.Chains[p.chain(key).index]; policy {
+	case "DROP":
+		c.Policy = rule.Drop
+	case "ACCEPT":
+		c.Policy = rule.Accept
 	}
 }
 
@@ -164,7 +165,7 @@ func (p *parser) chain(key rule.ChainKey) *chain {
 	if c := p.chains[key]; c != nil {
 		return c
 	}
-	p.chains[key] = &chain{}
+	p.chains[key] = &chain{index: len(p.set.Chains)}
 	p.order = append(p.order, key)
 	hook, priority := baseChain(key.Table, key.Chain)
 	p.set.Chains = append(p.set.Chains, rule.Chain{ChainKey: key, Hook: hook, Type: key.Table,

@@ -135,13 +135,18 @@ func (i Interfaces) covers(o Interfaces) bool {
 type Addresses struct {
 	Prefixes []netip.Prefix
 	Limited  bool // only Prefixes meet it
+	Cut      bool // more prefixes would meet it, but they are too many
 }
 
-// maxPrefixes bounds what a condition may grow to. The complement of one IPv6 prefix has up to 128.
-const maxPrefixes = 4096
+// The bounds of conditions: what one may grow to, and of how many prefixes there is a complement. The complement
+// of one IPv6 prefix has up to 128.
+const (
+	maxPrefixes = 4096
+	maxExcept   = 64
+)
 
 // Only returns the condition that is met by the prefixes.
-func Only(p ...netip.Prefix) Addresses { return Addresses{p, true} }
+func Only(p ...netip.Prefix) Addresses { return Addresses{Prefixes: p, Limited: true} }
 
 func (a Addresses) none() bool { return a.Limited && len(a.Prefixes) == 0 }
 
@@ -154,15 +159,21 @@ func (a Addresses) Contains(addr netip.Addr) bool {
 // And returns what meets both.
 func (a Addresses) And(o Addresses) Addresses {
 	if !a.Limited {
+		o.Cut = a.Cut || o.Cut
 		return o
 	}
 	if !o.Limited {
+		a.Cut = a.Cut || o.Cut
 		return a
 	}
-	both := Addresses{Limited: true}
-	for _, p := range a.Prefixes {
+	both := Addresses{Limited: true, Cut: a.Cut || o.Cut}
+	for i, p := range a.Prefixes {
+		if i >= maxPrefixes || len(both.Prefixes) > maxPrefixes || i > 0 && len(o.Prefixes) > maxPrefixes {
+			both.Cut = true
+			break
+		}
 		for _, q := range o.Prefixes {
-			if !p.Overlaps(q) || len(both.Prefixes) >= maxPrefixes {
+			if !p.Overlaps(q) {
 				continue
 			}
 			if p.Bits() < q.Bits() {
@@ -189,8 +200,11 @@ func (a Addresses) covers(o Addresses) bool {
 // Overlaps reports whether an address can meet both.
 func (a Addresses) Overlaps(o Addresses) bool { return !a.And(o).none() }
 
-// Except returns all addresses of the families of the prefixes, without these.
+// Except returns all addresses of the families of the prefixes, without these. Of very many prefixes it is Cut.
 func Except(prefixes ...netip.Prefix) Addresses {
+	if len(prefixes) > maxExcept {
+		return Addresses{Cut: true}
+	}
 	var rest [2]Addresses // of IPv4 and of IPv6
 	for _, p := range prefixes {
 		without := Addresses{Limited: true}
@@ -201,7 +215,7 @@ func Except(prefixes ...netip.Prefix) Addresses {
 		family := p.Addr().BitLen() / 128
 		rest[family] = rest[family].And(without)
 	}
-	return Addresses{slices.Concat(rest[0].Prefixes, rest[1].Prefixes), true}
+	return Addresses{Prefixes: slices.Concat(rest[0].Prefixes, rest[1].Prefixes), Limited: true}
 }
 
 func flipBit(a netip.Addr, bit int) netip.Addr {
