@@ -82,6 +82,9 @@ func (p *parser) result() *rule.Set {
 // counters is what iptables-save -c prints before a rule.
 var counters = regexp.MustCompile(`^\[\d+:\d+\]\s+`)
 
+// savedCommand is how a line of iptables-save or "iptables -S" begins that changes a chain.
+var savedCommand = regexp.MustCompile(`^-([AIDRNXFPZEC]|-[a-z-]+) `)
+
 // line reads one line.
 func (p *parser) line(line string) {
 	line = counters.ReplaceAllString(line, "")
@@ -100,7 +103,7 @@ func (p *parser) line(line string) {
 		p.policyLine(line)
 	case line == "COMMIT":
 		p.table = ""
-	case line[0] == '-' && len(line) > 1 && strings.ContainsAny(line[1:2], "AIDRNXFPZEC-"):
+	case savedCommand.MatchString(line):
 		words, err := splitWords(line)
 		if err != nil {
 			p.set.Unread(p.place, err.Error())
