@@ -69,3 +69,59 @@ func wantSound(t *testing.T, file string) {
 		t.Errorf("the file is not sound: %v\n%s", err, file)
 	}
 }
+
+// A text that
+// is too long, or in no known form, is an error.
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		strings.Repeat("#", MaxSize+1): "larger than 8 MiB",
+		"":                             "there is no text",
+		"\xff\xfe*\x00":                "UTF-16",
+		"hello":                        "no rules in a form that is known",
+		`{"nftables": 5}`:              "nft's JSON",
+	} {
+		if _, err := Import(text, Options{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.20q: got %v; want %q", text, err, want)
+		}
+	}
+}
+
+// A hostile text becomes no terminal sequence, and no key.
+func TestHostileText(t *testing.T) {
+	t.Parallel()
+	got := printed("*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp --dport 21 -m comment --comment "+
+		"\"ftp \x1b[31m\u2028\u202e\" -j DNAT --to-destination 10.0.0.5\n-A x\x00\r[[forward]]\n", Options{})
+	if strings.ContainsAny(got, "\x1b\x00\r\u2028\u202e") || strings.Count(got, "\n[[forward]]") != 1 {
+		t.Errorf("got %q", got)
+	}
+	wantSound(t, got)
+}
+
+// Whatever the text is: what comes of it is sound, and names each line that could not be read.
+func FuzzImport(f *testing.F) {
+	inputs, err := filepath.Glob("testdata/*.rules")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, input := range inputs {
+		text, err := os.ReadFile(input)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(text), strings.Contains(input, "kernel"))
+	}
+	f.Fuzz(func(t *testing.T, text string, kernel bool) {
+		r, err := Import(text, Options{Kernel: kernel})
+		if err != nil {
+			return
+		}
+		file := r.String()
+		for line := range strings.Lines(file) {
+			if strings.ContainsFunc(strings.TrimSuffix(line, "\n"), func(r rune) bool { return r < ' ' || r == 0x7f }) {
+				t.Errorf("the line %q has a control character", line)
+			}
+		}
+		wantSound(t, file)
+	})
+}

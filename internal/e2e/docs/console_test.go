@@ -140,6 +140,14 @@ func (c *console) run(b block, host, line, output string) {
 	t := c.t
 	t.Helper()
 	want := strings.Split(output, "\n")
+	if other, ours, piped := strings.Cut(line, " | ftpgate "); piped {
+		labtest.Need(t, strings.Fields(other)[0])
+		cmd := harness.Command(strings.Fields(ours)...)
+		cmd.Stdin = strings.NewReader(harness.Shell(t, c.host(host), "%s", other))
+		stdout, _, _ := harness.RunCommand(t, c.host(host), cmd)
+		harness.WantContains(t, stdout, want...)
+		return
+	}
 	args := strings.Fields(c.toLab.Replace(line))
 	if args[0] != "ftpgate" {
 		labtest.Need(t, args[0])

@@ -33,20 +33,23 @@ func one(t *testing.T, statement string) []rule.Rule {
 	return s.Rules
 }
 
+var actions = map[rule.Action]string{rule.Accept: "accept", rule.Drop: "drop", rule.Jump: "jump", rule.DNAT: "dnat",
+	rule.Redirect: "redirect", rule.Masquerade: "masquerade", rule.Helper: "helper"}
+
 func TestStatements(t *testing.T) {
 	t.Parallel()
 	for statement, want := range map[string]string{
-		`iifname "lan0" tcp dport 21 dnat to 10.0.0.5:2121`:             "lan0 tcp [] [{21 21}] 5 10.0.0.5 2121 nft delete rule ip t c handle 9",
-		`ip saddr @s tcp dport { 20-21, 2121 } counter redirect to :21`: "tcp [10.0.0.1/32 10.0.0.2/32] [{20 21} {2121 2121}] 6 invalid IP 21 nft delete rule ip t c handle 9",
-		`dnat ip to tcp dport map @m`:                                   "tcp [] [{21 21}] 5 10.0.0.5 2121 nft delete element ip t m { 21 }",
-		`dnat to tcp dport map { 21 : 10.0.0.5 . 2121 }`:                "tcp [] [{21 21}] 5 10.0.0.5 2121 nft delete rule ip t c handle 9",
-		`ct state new tcp dport 21 ct helper set "ftp"`:                 "tcp [] [{21 21}] 9 invalid IP 0 nft delete rule ip t c handle 9",
-		`meta l4proto { tcp, udp } th dport 21 log prefix "x y" accept`: "tcp [] [{21 21}] 1 invalid IP 0 nft delete rule ip t c handle 9",
-		`oifname "wan0" masquerade random`:                              " [] [] 8 invalid IP 0 nft delete rule ip t c handle 9",
-		`tcp dport vmap { 21 : jump other }`:                            "tcp [] [{21 21}] 4 invalid IP 0 nft delete rule ip t c handle 9",
-		`ip daddr . tcp dport { 10.0.0.9 . 21 } dnat to 10.0.0.5:2121`:  "tcp [] [{21 21}] 5 10.0.0.5 2121 nft delete rule ip t c handle 9",
-		`fib daddr type local tcp dport 21 dnat ip to 10.0.0.5 : 2121`:  "tcp [] [{21 21}] 5 10.0.0.5 2121 nft delete rule ip t c handle 9",
-		`tcp flags syn / fin,syn,rst,ack limit rate 5/minute drop`:      "tcp [] [] 2 invalid IP 0 nft delete rule ip t c handle 9",
+		`iifname "lan0" tcp dport 21 dnat to 10.0.0.5:2121`:             "lan0 tcp [] [{21 21}] dnat 10.0.0.5 2121 nft delete rule ip t c handle 9",
+		`ip saddr @s tcp dport { 20-21, 2121 } counter redirect to :21`: "tcp [10.0.0.1/32 10.0.0.2/32] [{20 21} {2121 2121}] redirect invalid IP 21 nft delete rule ip t c handle 9",
+		`dnat ip to tcp dport map @m`:                                   "tcp [] [{21 21}] dnat 10.0.0.5 2121 nft delete element ip t m { 21 }",
+		`dnat to tcp dport map { 21 : 10.0.0.5 . 2121 }`:                "tcp [] [{21 21}] dnat 10.0.0.5 2121 nft delete rule ip t c handle 9",
+		`ct state new tcp dport 21 ct helper set "ftp"`:                 "tcp [] [{21 21}] helper invalid IP 0 nft delete rule ip t c handle 9",
+		`meta l4proto { tcp, udp } th dport 21 log prefix "x y" accept`: "tcp [] [{21 21}] accept invalid IP 0 nft delete rule ip t c handle 9",
+		`oifname "wan0" masquerade random`:                              " [] [] masquerade invalid IP 0 nft delete rule ip t c handle 9",
+		`tcp dport vmap { 21 : jump other }`:                            "tcp [] [{21 21}] jump invalid IP 0 nft delete rule ip t c handle 9",
+		`ip daddr . tcp dport { 10.0.0.9 . 21 } dnat to 10.0.0.5:2121`:  "tcp [] [{21 21}] dnat 10.0.0.5 2121 nft delete rule ip t c handle 9",
+		`fib daddr type local tcp dport 21 dnat ip to 10.0.0.5 : 2121`:  "tcp [] [{21 21}] dnat 10.0.0.5 2121 nft delete rule ip t c handle 9",
+		`tcp flags syn / fin,syn,rst,ack limit rate 5/minute drop`:      "tcp [] [] drop invalid IP 0 nft delete rule ip t c handle 9",
 	} {
 		all := one(t, statement)
 		if len(all) != 1 {
@@ -54,8 +57,8 @@ func TestStatements(t *testing.T) {
 			continue
 		}
 		r := all[0]
-		got := strings.TrimPrefix(fmt.Sprintf("%s %s %v %v %d %v %d %s", r.Match.In.Name, r.Match.Protocol,
-			r.Match.Source.Prefixes, r.Match.Ports.Ranges, r.Action, r.To.First, r.To.Ports.First,
+		got := strings.TrimPrefix(fmt.Sprintf("%s %s %v %v %s %v %d %s", r.Match.In.Name, r.Match.Protocol,
+			r.Match.Source.Prefixes, r.Match.Ports.Ranges, actions[r.Action], r.To.First, r.To.Ports.First,
 			strings.Join(r.Deletion, ";")), " ")
 		if strings.TrimSpace(got) != strings.TrimSpace(want) {
 			t.Errorf("%s: got\n%s\nwant\n%s", statement, got, want)
