@@ -228,7 +228,7 @@ var rows = []row{
 			"core/finding", "core/forward", "importer/rule", "importer/iptables", "importer/nftables",
 			"importer/firewall",
 		},
-		testing: []string{"config", "try/lab", "try/lab/labtest"}},
+		testing: []string{"config"}},
 
 	// The wiring.
 	{pkg: "daemon",

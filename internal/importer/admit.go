@@ -19,8 +19,8 @@ func (a *analysis) admit() {
 	sound := !slices.ContainsFunc(forward.Check(all), func(f []finding.Finding) bool { return len(f) > 0 })
 	for i, c := range a.found {
 		if !sound && i >= maxFaulty {
-			a.left(c.path.Place, "a forward from %s to %s: there are faults, and more forwards than can be checked "+
-				"one by one", c.Listen, c.Server)
+			a.left(c.path.Place, "a forward from %s to %s: there are faults, and more forwards than can be "+
+				"checked one by one", c.Listen, c.Server)
 			continue
 		}
 		if sound || a.fits(c) || a.fitsWithout(c) {
@@ -40,7 +40,8 @@ func (a *analysis) fault(c *candidate) string {
 	}
 	own := named(c.Forward.Forward)
 	if c.Name == "" {
-		own.Name += " (" + where(c.path.Place) + ")" // the fault shall be that of the address, not of its name
+		own.Name += " (" + where(c.path.Place) +
+			")" // the fault shall be that of the address, not of its name
 	}
 	for _, faults := range forward.Check(append(all, own)) {
 		for _, f := range faults {
@@ -69,7 +70,8 @@ func (a *analysis) fitsWithout(c *candidate) bool {
 		ports := c.ServerPorts
 		c.dropServerPorts()
 		if a.fits(c) {
-			a.left(c.path.Place, "server_ports = %q, with which encrypted sessions (FTPS) would pass through: %s",
+			a.left(c.path.Place, "server_ports = %q, with which encrypted sessions (FTPS) would pass "+
+				"through: %s",
 				ports, fault)
 			return true
 		}

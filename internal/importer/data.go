@@ -35,15 +35,16 @@ func (a *analysis) passiveRange(r rule.PathRule, of rule.PortRange) {
 	}
 	for _, c := range a.found {
 		if c.Server.Host != r.To.First.String() ||
-			c.path.Path.Destination.And(r.Path.Destination).Limited && !c.path.Path.Destination.Overlaps(r.Path.Destination) {
+			c.path.Path.Destination.And(r.Path.Destination).Limited &&
+				!c.path.Path.Destination.Overlaps(r.Path.Destination) {
 			continue
 		}
 		if of.First == of.Last && aboutOther(r) {
 			continue
 		}
 		if !r.To.Ports.IsEmpty() && r.To.Ports != of {
-			a.left(r.Place, "it sends the ports %d to %d to other ports of the server, but clients connect to those "+
-				"that the server names. ftpgate needs no such rule", of.First, of.Last)
+			a.left(r.Place, "it sends the ports %d to %d to other ports of the server, but clients connect "+
+				"to those that the server names. ftpgate needs no such rule", of.First, of.Last)
 		} else {
 			c.passive = append(c.passive, of)
 		}
@@ -74,7 +75,8 @@ func (a *analysis) serverPorts(c *candidate) {
 	ports := forward.PortRange(c.passive[0])
 	for _, other := range c.passive[1:] {
 		if other != c.passive[0] {
-			a.left(c.path.Place, "the ports %d to %d of the server: server_ports is one range, here the largest",
+			a.left(c.path.Place, "the ports %d to %d of the server: server_ports is one range, here the "+
+				"largest",
 				other.First, other.Last)
 		}
 	}
@@ -84,12 +86,13 @@ func (a *analysis) serverPorts(c *candidate) {
 	}
 	free := outside(ports)
 	if free.Last-free.First < enoughPorts {
-		a.left(c.path.Place, "server_ports = %q, with which encrypted sessions (FTPS) would pass through: it leaves "+
-			"no room for passive_ports. Configure a smaller range at the server", ports)
+		a.left(c.path.Place, "server_ports = %q, with which encrypted sessions (FTPS) would pass through: "+
+			"it leaves no room for passive_ports. Configure a smaller range at the server", ports)
 		return
 	}
 	c.ServerPorts = ports
-	c.comment("server_ports passes encrypted sessions (FTPS) through, as before. Without FTPS, remove the key.")
+	c.comment("server_ports passes encrypted sessions (FTPS) through, as before. Without FTPS, remove the " +
+		"key.")
 	if ports.Overlaps(forward.DefaultPassivePorts) {
 		c.PassivePorts = free
 		c.comment("passive_ports makes room for server_ports: let your firewall admit them.")
@@ -159,7 +162,8 @@ func (a *analysis) tracks(h rule.PathRule, c *candidate) bool {
 		behind.Destination = rule.Only(netip.PrefixFrom(server, server.BitLen()))
 	}
 	switch {
-	case h.Path.Protocol == "udp" || h.Base.Hook == rule.Output || h.Base.Hook == rule.Input || !sameFamily(h, c):
+	case h.Path.Protocol == "udp" || h.Base.Hook == rule.Output || h.Base.Hook == rule.Input || !sameFamily(h,
+		c):
 		return false
 	case h.Base.Hook == rule.Prerouting && h.Base.Priority < -100:
 		return !h.Path.And(before).Never()
@@ -188,7 +192,8 @@ func (a *analysis) misplaced(c *candidate, h rule.PathRule) {
 func (a *analysis) tracking(c *candidate) {
 	switch {
 	case c.Tracking == forward.TrackingNone:
-		c.comment(`Tracking is "none": sessions at port %d are encrypted from their first byte.`, implicitPort)
+		c.comment(`Tracking is "none": sessions at port %d are encrypted from their first byte.`,
+			implicitPort)
 		c.comment("To read them instead, use [forward.tls] with a certificate.")
 	case c.helped && a.options.Kernel:
 		c.Tracking = forward.TrackingKernel
@@ -200,14 +205,14 @@ func (a *analysis) tracking(c *candidate) {
 		c.comment(`For the helper, as before: ftpgate import --tracking kernel.`)
 	case len(c.passive) > 0:
 	case a.helperAt(c.server) && c.server != c.listen:
-		c.comment("The old rules had no passive mode: the helper looked at port %d, before the translation, but "+
-			"clients come to port %d.", c.server, c.listen)
+		c.comment("The old rules had no passive mode: the helper looked at port %d, before the translation, "+
+			"but clients come to port %d.", c.server, c.listen)
 	case len(a.set.Modules) > 0:
-		c.comment("The old rules only load the helper's module: kernels from 6.0 on attach it to no connection " +
-			"without a rule, so that passive mode failed.")
+		c.comment("The old rules only load the helper's module: kernels from 6.0 on attach it to no " +
+			"connection without a rule, so that passive mode failed.")
 	case c.path.Path.Ports.Limited:
-		c.comment("Here the old rules carry the control connection alone: they have neither a helper for it nor a " +
-			"range of passive ports. ftpgate carries the data, too.")
+		c.comment("Here the old rules carry the control connection alone: they have neither a helper for " +
+			"it nor a range of passive ports. ftpgate carries the data, too.")
 	}
 }
 

@@ -14,8 +14,8 @@ func (a *analysis) deleteModules() {
 	for _, m := range a.set.Modules {
 		switch {
 		case len(a.result.Forwards) == 0:
-			a.left(m.Place, "it only loads a module, or switches it on. Kernels from 6.0 on attach the ftp helper to "+
-				"no connection without a rule")
+			a.left(m.Place, "it only loads a module, or switches it on. Kernels from 6.0 on attach the ftp "+
+				"helper to no connection without a rule")
 		case needed:
 			a.left(m.Place, "keep it: a rule that is not carried over needs this module")
 		default:

@@ -23,7 +23,8 @@ func (a *analysis) filters() {
 			case c.Type != "filter" || c.Family != "inet" && (c.Family == "ip6") != server.Is6():
 			case c.Hook == rule.Input && f.Tracking == forward.TrackingProxy:
 				m := rule.Match{Protocol: "tcp", In: rule.Interfaces{Name: f.Listen.Interface},
-					Source: clientsOf(f), Ports: rule.OnlyPorts(rule.PortRange{First: f.Listen.Port, Last: f.Listen.Port})}
+					Source: clientsOf(f), Ports: rule.OnlyPorts(rule.PortRange{First: f.Listen.Port,
+						Last: f.Listen.Port})}
 				if f.Listen.Addr.IsValid() {
 					m.Destination = rule.Only(netip.PrefixFrom(f.Listen.Addr, f.Listen.Addr.BitLen()))
 				}
@@ -117,7 +118,8 @@ func (a *analysis) controlAccepts(c rule.Chain, f Forward, server netip.Addr) {
 		return
 	}
 	for _, r := range a.paths {
-		if r.Base.ChainKey == c.ChainKey && r.Action == rule.Accept && exactly(r.Path, server, f.Server.Port) &&
+		if r.Base.ChainKey == c.ChainKey && r.Action == rule.Accept && exactly(r.Path, server,
+			f.Server.Port) &&
 			r.Path.Protocol == "tcp" {
 			a.delete(a.deletion(r)...)
 		}

@@ -46,8 +46,8 @@ func (a *analysis) forwards() {
 		case r.Base.Hook == rule.Output && r.Chain.Chain == "DOCKER": // as for clients from outside
 			continue
 		case r.Base.Hook == rule.Output:
-			a.left(r.Place, "it translates connections of the gateway's own programs: let these name the server "+
-				"itself, or the address of the forward")
+			a.left(r.Place, "it translates connections of the gateway's own programs: let these name the "+
+				"server itself, or the address of the forward")
 			continue
 		case r.Base.Hook != rule.Prerouting:
 			continue
@@ -129,17 +129,19 @@ func (a *analysis) activeData(r rule.PathRule) {
 
 // forward makes the candidates for one port of a translation: one for each address at which it holds.
 func (a *analysis) forward(r rule.PathRule, before []rule.PathRule, port uint16) {
-	packets := r.Path.And(rule.Match{Protocol: "tcp", Ports: rule.OnlyPorts(rule.PortRange{First: port, Last: port})})
+	packets := r.Path.And(rule.Match{Protocol: "tcp", Ports: rule.OnlyPorts(rule.PortRange{First: port,
+		Last: port})})
 	if !a.reached(r, packets, before) {
 		return
 	}
-	if r.Action == rule.Redirect && port == controlPort && !r.Path.Destination.Limited && !r.Path.LocalAddress {
+	if r.Action == rule.Redirect && port == controlPort && !r.Path.Destination.Limited &&
+		!r.Path.LocalAddress {
 		a.transparentProxy(r)
 		return
 	}
 	if !r.To.First.IsValid() && r.To.Host == "" {
-		a.left(r.Place, "it leads to a server on this host itself. A forward leads to another host: let the server "+
-			"listen at port %d, and keep the rule until then", port)
+		a.left(r.Place, "it leads to a server on this host itself. A forward leads to another host: let the "+
+			"server listen at port %d, and keep the rule until then", port)
 		a.use(r)
 		return
 	}
@@ -148,8 +150,8 @@ func (a *analysis) forward(r rule.PathRule, before []rule.PathRule, port uint16)
 	case to.First == to.Last && !to.IsEmpty():
 		c.server = to.First
 	case !to.IsEmpty() && !slices.Contains(r.Path.Ports.Ranges, to):
-		a.left(r.Place, "it moves a range of ports to another one: iptables chooses the new port, and a port of "+
-			"the range does not lead to the port beside it")
+		a.left(r.Place, "it moves a range of ports to another one: iptables chooses the new port, and a "+
+			"port of the range does not lead to the port beside it")
 		return
 	}
 	a.ends(&c, r)
@@ -209,8 +211,8 @@ func (a *analysis) reached(r rule.PathRule, packets rule.Match, before []rule.Pa
 			return false
 		case b.Action == rule.DNAT || b.Action == rule.Redirect:
 		default:
-			a.left(b.Place, "it takes some connections out before the translation on line %d: a forward has no "+
-				"exceptions. To refuse clients, use the key deny", r.Line)
+			a.left(b.Place, "it takes some connections out before the translation on line %d: a forward has "+
+				"no exceptions. To refuse clients, use the key deny", r.Line)
 		}
 	}
 	return true
@@ -223,8 +225,8 @@ func (a *analysis) ends(c *candidate, r rule.PathRule) {
 		host = r.To.First.String()
 	}
 	if r.To.Several() {
-		a.left(r.Place, "it spreads connections over %s to %s: a forward has one server, here the first. A name "+
-			"with several addresses is tried in their order", r.To.First, r.To.Last)
+		a.left(r.Place, "it spreads connections over %s to %s: a forward has one server, here the first. A "+
+			"name with several addresses is tried in their order", r.To.First, r.To.Last)
 	}
 	c.Server = forward.Server{Host: host, Port: c.server}
 	c.Listen.Port = c.listen
@@ -241,7 +243,8 @@ func (a *analysis) conditions(c *candidate, r rule.PathRule) {
 	switch name, one := r.Path.In.One(); {
 	case one && forward.CheckInterface(name) == nil:
 		c.Listen.Interface = name
-	case r.Chain.Chain == "DOCKER" && r.Path.In.Not: // but Docker's own bridge, whose containers need no gateway
+	case r.Chain.Chain == "DOCKER" &&
+		r.Path.In.Not: // but Docker's own bridge, whose containers need no gateway
 	case strings.HasPrefix(name, "zone "):
 		a.wider(c, r, name+", whose interface is not named here (set the key interface)")
 	case r.Path.In.Name != "":
@@ -274,16 +277,16 @@ func (a *analysis) wider(c *candidate, r rule.PathRule, condition string) {
 // wide says what happens to the other ports of a rule for many.
 func (a *analysis) wide(c *candidate, r rule.PathRule) {
 	if !r.Path.Ports.Limited {
-		c.comment("The old rule sent every port to the server. ftpgate opens the ports of data connections itself, " +
-			"each for one client.")
-		a.left(r.Place, "every port but %d: ftpgate forwards FTP alone. If clients use other services of the server, "+
-			"translate their ports with rules of their own", c.listen)
+		c.comment("The old rule sent every port to the server. ftpgate opens the ports of data connections " +
+			"itself, each for one client.")
+		a.left(r.Place, "every port but %d: ftpgate forwards FTP alone. If clients use other services of "+
+			"the server, translate their ports with rules of their own", c.listen)
 		return
 	}
 	for _, of := range r.Path.Ports.Ranges {
 		if of.Contains(c.listen) && of.Last-of.First > 1 {
-			a.left(r.Place, "the ports %d to %d but %d: ftpgate opens the ports of data connections itself, each for "+
-				"one client", of.First, of.Last, c.listen)
+			a.left(r.Place, "the ports %d to %d but %d: ftpgate opens the ports of data connections itself, "+
+				"each for one client", of.First, of.Last, c.listen)
 		}
 	}
 }
@@ -298,7 +301,8 @@ func (a *analysis) listenAddresses(c *candidate, r rule.PathRule) []netip.Addr {
 		if !p.IsSingleIP() || len(r.Path.Destination.Prefixes) > 256 {
 			a.left(r.Place, "the destination %s: a forward listens at one address, or at all of the gateway",
 				joined(list(r.Path.Destination.Prefixes[:min(8, len(r.Path.Destination.Prefixes))]), ""))
-			c.comment("CAUTION: the old rule was for some addresses only. This forward listens at all of the gateway.")
+			c.comment("CAUTION: the old rule was for some addresses only. This forward listens at all of " +
+				"the gateway.")
 			return []netip.Addr{{}}
 		}
 		all = append(all, p.Addr())

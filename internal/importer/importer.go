@@ -2,8 +2,8 @@
 // iptables, nftables, and programs that make such rules. It finds the translations and helpers that FTP goes
 // through, and says what each forward replaces, what could not be carried over, and what to delete.
 //
-// It takes text and returns values: it neither reads nor changes the host's rules. What it cannot carry over it
-// says, with the line; it never widens without a word who may reach a server.
+// It takes text and returns values: it neither reads nor changes the host's rules. What it cannot carry over
+// it says, with the line; it never widens without a word who may reach a server.
 package importer
 
 import (
@@ -49,8 +49,8 @@ type Result struct {
 	Additions []string    // what the host's filter lacks
 }
 
-// Import reads rules in any form that Formats returns. The error is about text that has none of these forms, or
-// is too long.
+// Import reads rules in any form that Formats returns. The error is about text that has none of these forms,
+// or is too long.
 func Import(text string, o Options) (*Result, error) {
 	if len(text) > MaxSize {
 		return nil, fmt.Errorf("import: the rules are larger than %d MiB", MaxSize>>20)

@@ -12,8 +12,8 @@ import (
 
 var update = flag.Bool("update", false, "write the expected files anew")
 
-// Each file of testdata is a set-up as an administrator may have it, and the file beside it (.want) what comes
-// of it. The names say what is told apart.
+// Each file of testdata is a set-up as an administrator may have it, and the file beside it (.want) what
+// comes of it. The names say what is told apart.
 func TestGolden(t *testing.T) {
 	t.Parallel()
 	inputs, err := filepath.Glob("testdata/*.rules")
@@ -118,7 +118,10 @@ func FuzzImport(f *testing.F) {
 		}
 		file := r.String()
 		for line := range strings.Lines(file) {
-			if strings.ContainsFunc(strings.TrimSuffix(line, "\n"), func(r rune) bool { return r < ' ' || r == 0x7f }) {
+			if strings.ContainsFunc(strings.TrimSuffix(line, "\n"), func(r rune) bool {
+				return r < ' ' ||
+					r == 0x7f
+			}) {
 				t.Errorf("the line %q has a control character", line)
 			}
 		}

@@ -16,7 +16,8 @@ var firewalldChain = regexp.MustCompile(`^(?:nat_|raw_|filter_)?(PRE|IN)_(.+)_al
 func (a *analysis) deletion(r rule.PathRule) []string {
 	table, chain := r.Chain.Table, r.Chain.Chain
 	by := func(format string, args ...any) []string {
-		return []string{fmt.Sprintf(format, args...) + fmt.Sprintf("   # makes the rule on %s", where(r.Place))}
+		return []string{fmt.Sprintf(format, args...) + fmt.Sprintf("   # makes the rule on %s",
+			where(r.Place))}
 	}
 	switch zone := firewalldChain.FindStringSubmatch(chain); {
 	case zone != nil:

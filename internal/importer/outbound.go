@@ -17,10 +17,12 @@ func (a *analysis) outbound() {
 		}
 		switch h.Base.Hook {
 		case rule.Output:
-			a.left(h.Place, "the helper is for FTP clients on the gateway itself: keep the rule if there are any")
+			a.left(h.Place, "the helper is for FTP clients on the gateway itself: keep the rule if there "+
+				"are any")
 			continue
 		case rule.Input:
-			a.left(h.Place, "the helper is for an FTP server on this host itself: keep the rule if there is one")
+			a.left(h.Place, "the helper is for an FTP server on this host itself: keep the rule if there is "+
+				"one")
 			continue
 		}
 		if h.Path.Protocol == "udp" {
@@ -28,13 +30,15 @@ func (a *analysis) outbound() {
 			continue
 		}
 		if !a.translatesSources() {
-			a.left(h.Place, "the helper is for connections that no rule here translates: to an FTP server on this "+
-				"host, or through it without a translation. They need no ftpgate, and this rule only for RELATED")
+			a.left(h.Place, "the helper is for connections that no rule here translates: to an FTP server "+
+				"on this host, or through it without a translation. They need no ftpgate, and this rule "+
+				"only for RELATED")
 			continue
 		}
 		if c := a.missed(h); c != nil {
-			a.left(h.Place, "the helper looks at this port before the translation, and never saw the sessions of the "+
-				"forward from %s. Unless clients behind this gateway go out to FTP servers with it: %s", c.Listen,
+			a.left(h.Place, "the helper looks at this port before the translation, and never saw the "+
+				"sessions of the forward from %s. Unless clients behind this gateway go out to FTP servers "+
+				"with it: %s", c.Listen,
 				strings.Join(a.deletion(h), "; "))
 			continue
 		}
@@ -74,8 +78,9 @@ func (a *analysis) translatesSources() bool {
 // their addresses does.
 func (a *analysis) outboundOf(h rule.PathRule) Outbound {
 	name, _ := h.Path.In.One()
-	o := Outbound{Interface: name, Clients: list(h.Path.Source.Prefixes), Servers: list(h.Path.Destination.Prefixes),
-		Ports: portList(h.Path.Ports), Place: h.Place}
+	o := Outbound{Interface: name, Clients: list(h.Path.Source.Prefixes),
+		Servers: list(h.Path.Destination.Prefixes),
+		Ports:   portList(h.Path.Ports), Place: h.Place}
 	for _, r := range a.paths {
 		if len(o.Clients) == 0 && r.Action == rule.Masquerade && r.Path.Source.Limited {
 			o.Clients = list(r.Path.Source.Prefixes)
@@ -87,8 +92,9 @@ func (a *analysis) outboundOf(h rule.PathRule) Outbound {
 // carryOutbound says what becomes of clients behind the gateway. Where ftpgate serves them, this is the one
 // place that makes a table [[outbound]] of them.
 func (a *analysis) carryOutbound(o Outbound) {
-	a.left(o.Place, "it is for clients behind this gateway that go out to FTP servers (interface %s; clients %s; "+
-		"servers %s; ports %s). A forward publishes one server, and cannot do that: keep the rule and its module",
+	a.left(o.Place, "it is for clients behind this gateway that go out to FTP servers (interface %s; "+
+		"clients %s; servers %s; ports %s). A forward publishes one server, and cannot do that: keep the "+
+		"rule and its module",
 		orElse(o.Interface, "any"), joined(o.Clients, "all"), joined(o.Servers, "all"), joined(o.Ports, "21"))
 }
 
@@ -101,8 +107,8 @@ func orElse(s, none string) string {
 
 // transparentProxy says what becomes of a redirection of all FTP to a proxy on the gateway.
 func (a *analysis) transparentProxy(r rule.PathRule) {
-	a.left(r.Place, "it sends clients of other servers to a proxy on the gateway (port %s): a forward publishes one "+
-		"server, and cannot do that. Keep the rule and the proxy",
+	a.left(r.Place, "it sends clients of other servers to a proxy on the gateway (port %s): a forward "+
+		"publishes one server, and cannot do that. Keep the rule and the proxy",
 		joined(portList(rule.OnlyPorts(r.To.Ports)), "21"))
 	a.use(r)
 }
@@ -118,7 +124,8 @@ func (a *analysis) sourceTranslations() {
 		to := rule.Match{Destination: rule.Only(netip.PrefixFrom(server, server.BitLen()))}
 		hidden := false
 		for _, r := range a.paths {
-			if r.Action != rule.Masquerade && r.Action != rule.SNAT || r.Path.And(to).Never() || !sameFamily(r, c) {
+			if r.Action != rule.Masquerade && r.Action != rule.SNAT || r.Path.And(to).Never() ||
+				!sameFamily(r, c) {
 				continue
 			}
 			hidden = true
@@ -127,8 +134,8 @@ func (a *analysis) sourceTranslations() {
 			}
 		}
 		if !hidden && a.knowsSources() {
-			c.comment("The server saw the clients' own addresses. With ftpgate it sees the gateway's: the log and the " +
-				"transfer log have the clients'.")
+			c.comment("The server saw the clients' own addresses. With ftpgate it sees the gateway's: the " +
+				"log and the transfer log have the clients'.")
 		}
 	}
 }
@@ -145,5 +152,6 @@ func exactly(m rule.Match, server netip.Addr, port uint16) bool {
 		return p.First == p.Last && (p.First == port || p.First == activePort)
 	}
 	return slices.Equal(m.Destination.Prefixes, []netip.Prefix{netip.PrefixFrom(server, server.BitLen())}) &&
-		m.Ports.Limited && !slices.ContainsFunc(m.Ports.Ranges, func(p rule.PortRange) bool { return !only(p) })
+		m.Ports.Limited && !slices.ContainsFunc(m.Ports.Ranges,
+		func(p rule.PortRange) bool { return !only(p) })
 }

@@ -49,8 +49,8 @@ func deletions(file string) (commands []string) {
 	return commands
 }
 
-// Both recipes become a file with which passive and active clients work, once the old lines are deleted as the
-// file says. Without the deletion the old translation would still take the sessions.
+// Both recipes become a file with which passive and active clients work, once the old lines are deleted as
+// the file says. Without the deletion the old translation would still take the sessions.
 func TestImportRecipes(t *testing.T) {
 	t.Parallel()
 	for name, recipe := range recipes {
@@ -62,7 +62,8 @@ func TestImportRecipes(t *testing.T) {
 				harness.Shell(t, l.Gateway(), "sysctl -qw net.ipv4.ip_forward=1; %s", recipe.rules)
 				saved := harness.Shell(t, l.Gateway(), "iptables-save")
 				file := importRules(t, l.Gateway(), saved, "--tracking", tracking)
-				if typed := importRules(t, l.Gateway(), recipe.rules, "--tracking", tracking); forwards(typed) !=
+				if typed := importRules(t, l.Gateway(), recipe.rules, "--tracking",
+					tracking); forwards(typed) !=
 					forwards(file) {
 					t.Errorf("of the typed lines got\n%s\nwant\n%s", forwards(typed), forwards(file))
 				}
@@ -97,8 +98,10 @@ func forwards(file string) (keys string) {
 // curlLists lists with curl: EPSV, PASV, EPRT and PORT.
 func curlLists(t *testing.T, l *lab.Lab, address string) {
 	t.Helper()
-	for _, mode := range [][]string{nil, {"--disable-epsv"}, {"--ftp-port", "-"}, {"--disable-eprt", "--ftp-port", "-"}} {
-		args := append([]string{"curl", "--silent", "--show-error", "--max-time", "20", "--no-ftp-skip-pasv-ip"}, mode...)
+	for _, mode := range [][]string{nil, {"--disable-epsv"}, {"--ftp-port", "-"}, {"--disable-eprt",
+		"--ftp-port", "-"}} {
+		args := append([]string{"curl", "--silent", "--show-error", "--max-time", "20",
+			"--no-ftp-skip-pasv-ip"}, mode...)
 		out, err := peers.Exec(t, l.Client(), t.TempDir(), peers.Invocation{
 			Args: append(args, "ftp://demo:lab-only@"+address+"/")})
 		if err != nil || strings.TrimSpace(out) == "" {
@@ -123,7 +126,8 @@ func TestImportPrintedRules(t *testing.T) {
 	const nft = `nft '
 		table ip gateway {
 			ct helper standard { type "ftp" protocol tcp; }
-			set dialled { type ipv4_addr . inet_service; elements = { 192.168.5.2 . 2121, 192.168.5.2 . 2122 }; }
+			set dialled { type ipv4_addr . inet_service; elements = { 192.168.5.2 . 2121,
+				192.168.5.2 . 2122 }; }
 			map servers { type inet_service : ipv4_addr . inet_service; elements = { 2121 : 203.0.113.21 . 21,
 				2122 : 203.0.113.21 . 21 }; }
 			chain helpers { type filter hook prerouting priority mangle;
@@ -136,7 +140,8 @@ func TestImportPrintedRules(t *testing.T) {
 		return "[[forward]]\nlisten = \"" + listen + "\"\nserver = \"" + server + "\"\ninterface = \"lan0\"\n"
 	}
 	const server4, server6 = "203.0.113.21:21", "[2001:db8:113::21]:21"
-	any4, any6 := forward(":2121", server4)+forward(":2122", server4), forward(":2121", server6)+forward(":2122", server6)
+	any4, any6 := forward(":2121", server4)+forward(":2122", server4), forward(":2121",
+		server6)+forward(":2122", server6)
 	named := forward("192.168.5.2:2121", server4) + forward("192.168.5.2:2122", server4)
 	for name, tt := range map[string]struct{ program, script, want string }{
 		"iptables over nftables":  {"iptables-nft", xtables("iptables-nft", server4), any4},

@@ -21,15 +21,21 @@ func TestSameForward(t *testing.T) {
 	for name, s := range map[string]*rule.Set{
 		"zone file": zone(`<zone><rule><source address="192.0.2.0/24"/><forward-port port="2121" protocol="tcp" ` +
 			`to-port="21" to-addr="10.0.0.5"/></rule><interface name="eth0"/></zone>`),
-		"list-all": ParseFirewalld("public\n  interfaces: eth0\n  rich rules: \n\trule family=\"ipv4\" source address=" +
-			"\"192.0.2.0/24\" forward-port port=\"2121\" protocol=\"tcp\" to-port=\"21\" to-addr=\"10.0.0.5\"\n"),
+		"list-all": ParseFirewalld("public\n  interfaces: eth0\n  rich rules: \n\trule family=\"ipv4\" " +
+			"source address=" +
+			"\"192.0.2.0/24\" forward-port port=\"2121\" protocol=\"tcp\" to-port=\"21\" " +
+			"to-addr=\"10.0.0.5\"\n"),
 		"Shorewall": ParseShorewall("DNAT net:eth0:192.0.2.0/24 loc:10.0.0.5:21 tcp 2121"),
 		"VyOS": ParseVyOS("set nat destination rule 1 inbound-interface name 'eth0'\n" +
-			"set nat destination rule 1 protocol 'tcp'\nset nat destination rule 1 source address 192.0.2.0/24\n" +
-			"set nat destination rule 1 destination port 2121\nset nat destination rule 1 translation address 10.0.0.5\n" +
+			"set nat destination rule 1 protocol 'tcp'\nset nat destination rule 1 source address " +
+			"192.0.2.0/24\n" +
+			"set nat destination rule 1 destination port 2121\nset nat destination rule 1 translation " +
+			"address 10.0.0.5\n" +
 			"set nat destination rule 1 translation port 21\n"),
-		"OpenWrt": ParseUCI("config zone\n\toption name 'wan'\n\toption device 'eth0'\nconfig redirect\n\toption src 'wan'\n" +
-			"\toption src_ip '192.0.2.0/24'\n\toption src_dport '2121'\n\toption dest_ip '10.0.0.5'\n\toption dest_port 21\n" +
+		"OpenWrt": ParseUCI("config zone\n\toption name 'wan'\n\toption device 'eth0'\nconfig " +
+			"redirect\n\toption src 'wan'\n" +
+			"\toption src_ip '192.0.2.0/24'\n\toption src_dport '2121'\n\toption dest_ip " +
+			"'10.0.0.5'\n\toption dest_port 21\n" +
 			"\tlist proto 'tcp'\n"),
 	} {
 		if len(s.Rules) != 1 || len(s.Notes) != 0 {
@@ -37,9 +43,11 @@ func TestSameForward(t *testing.T) {
 			continue
 		}
 		r := s.Rules[0]
-		got := fmt.Sprint(r.Match.In.Name, r.Match.Protocol, r.Match.Source.Prefixes, r.Match.Ports.Ranges, r.To.First,
+		got := fmt.Sprint(r.Match.In.Name, r.Match.Protocol, r.Match.Source.Prefixes, r.Match.Ports.Ranges,
+			r.To.First,
 			r.To.Ports)
-		if want := "eth0tcp[192.0.2.0/24] [{2121 2121}] 10.0.0.5 {21 21}"; got != want || r.Action != rule.DNAT {
+		if want := "eth0tcp[192.0.2.0/24] [{2121 2121}] 10.0.0.5 {21 21}"; got != want ||
+			r.Action != rule.DNAT {
 			t.Errorf("%s: got %s; want %s", name, got, want)
 		}
 	}
@@ -68,7 +76,8 @@ func FuzzParse(f *testing.F) {
 	f.Add("public\n  forward-ports: port=21:proto=tcp:toport=21:toaddr=10.0.0.5\n")
 	f.Add("FTP(DNAT) net loc:[2001:db8::5]:21 tcp 21 - !10.0.0.1")
 	f.Add("set nat destination rule 1 exclude\nset nat destination rule 1 destination port '!21'")
-	f.Add("config redirect x\n\toption src_dport '21'\nfirewall.@redirect[0]=redirect\nfirewall.@redirect[0].src='wan'")
+	f.Add("config redirect x\n\toption src_dport " +
+		"'21'\nfirewall.@redirect[0]=redirect\nfirewall.@redirect[0].src='wan'")
 	f.Add("<zone><short>a</short><service name=\"ftp\"/></zone>")
 	f.Fuzz(func(_ *testing.T, text string) {
 		ParseFirewalld(text)

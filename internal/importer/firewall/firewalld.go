@@ -128,8 +128,8 @@ func (z *zone) element(t xml.StartElement, p rule.Place, rich **forwarded, d *xm
 		f := forwarded{}
 		if *rich != nil {
 			f = **rich
-			f.deletion = []string{"remove this rich rule: firewall-cmd --permanent --remove-rich-rule='...' (" +
-				"firewall-cmd --list-rich-rules shows it)"}
+			f.deletion = []string{"remove this rich rule: firewall-cmd --permanent " +
+				"--remove-rich-rule='...' (firewall-cmd --list-rich-rules shows it)"}
 		}
 		f.place, f.protocol, f.ports = p, value("protocol"), value("port")
 		f.toAddress, f.toPorts = value("to-addr"), value("to-port")

@@ -86,11 +86,13 @@ func (s *section) add(set *rule.Set, all []*section) {
 		if target := s.get("target"); target != "" && target != "DNAT" {
 			return
 		}
-		f := forwarded{place: s.place, protocol: s.get("proto"), ports: s.get("src_dport"), at: s.get("src_dip"),
+		f := forwarded{place: s.place, protocol: s.get("proto"), ports: s.get("src_dport"),
+			at:      s.get("src_dip"),
 			clients: s.get("src_ip"), toAddress: s.get("dest_ip"), toPorts: s.get("dest_port"),
 			comment: s.get("name"), deletion: []string{deletion}, gateway: true}
 		f.in = interfaceOf(s.get("src"), all)
-		for _, condition := range []string{"src_mac", "src_port", "ipset", "extra", "limit", "start_time", "weekdays"} {
+		for _, condition := range []string{"src_mac", "src_port", "ipset", "extra", "limit", "start_time",
+			"weekdays"} {
 			if value := s.get(condition); value != "" {
 				f.others = append(f.others, condition+" "+value)
 			}

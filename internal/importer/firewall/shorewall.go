@@ -8,7 +8,8 @@ import (
 	"ftpgate/internal/importer/rule"
 )
 
-// ShorewallLine finds a line of Shorewall's files rules, conntrack or snat that is about FTP or a translation.
+// ShorewallLine finds a line of Shorewall's files rules, conntrack or snat that is about FTP or a
+// translation.
 var ShorewallLine = regexp.MustCompile(`(?m)^\s*(?:(?:DNAT-?|REDIRECT-?)(?::\S+)?|FTP[(/]\w+-?\)?(?::\S+)?|` +
 	`CT:helper:\S+|MASQUERADE|SNAT\(\S+\))[ \t]+\S`)
 
@@ -66,7 +67,8 @@ func shorewallRule(s *rule.Set, p rule.Place, columns []string) {
 		f.in = rule.Zone(zone)
 	}
 	f.clients = hosts
-	if name, rest, _ := strings.Cut(hosts, ":"); name != "" && !strings.HasPrefix(hosts, "[") && !isAddresses(name) {
+	if name, rest, _ := strings.Cut(hosts, ":"); name != "" && !strings.HasPrefix(hosts, "[") &&
+		!isAddresses(name) {
 		f.in, f.clients = rule.Interfaces{Name: name}, rest
 	}
 	switch strings.TrimSuffix(action, "-") {

@@ -170,7 +170,8 @@ func (p *ruleParser) setTarget(target string, jump rule.Action) {
 		"ACCEPT": rule.Accept, "DROP": rule.Drop, "REJECT": rule.Drop, "RETURN": rule.Return,
 		"DNAT": rule.DNAT, "SNAT": rule.SNAT, "MASQUERADE": rule.Masquerade, "REDIRECT": rule.Redirect,
 	}
-	others := []string{"CT", "LOG", "NFLOG", "ULOG", "MARK", "CONNMARK", "TCPMSS", "NOTRACK", "TPROXY", "QUEUE",
+	others := []string{"CT", "LOG", "NFLOG", "ULOG", "MARK", "CONNMARK", "TCPMSS", "NOTRACK", "TPROXY",
+		"QUEUE",
 		"NFQUEUE", "NETMAP", "SET", "TOS", "DSCP", "CLASSIFY", "TRACE", "SECMARK", "CONNSECMARK", "TTL", "HL",
 		"AUDIT", "CHECKSUM", "TEE", "SYNPROXY", "RATEEST", "IDLETIMER", "LED"}
 	action, known := actions[target]

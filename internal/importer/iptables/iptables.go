@@ -1,5 +1,5 @@
-// Package iptables reads rules in the syntax of iptables: what iptables-save, ip6tables-save and "iptables -S"
-// print, and shell scripts with lines of iptables, modprobe, sysctl and ipset.
+// Package iptables reads rules in the syntax of iptables: what iptables-save, ip6tables-save and "iptables
+// -S" print, and shell scripts with lines of iptables, modprobe, sysctl and ipset.
 //
 // It runs nothing: of a script it takes the lines that it knows, with variables that the script sets to
 // plain text. A line about rules that it cannot read becomes a note.
@@ -215,7 +215,8 @@ func (p *parser) command(program, family string, words []string) {
 	case "append", "insert", "replace":
 		if p.rules++; p.rules > maxRules {
 			if p.rules == maxRules+1 {
-				p.set.Unread(p.place, fmt.Sprintf("from here on nothing was read: there are more than %d rules",
+				p.set.Unread(p.place, fmt.Sprintf("from here on nothing was read: there are more than %d "+
+					"rules",
 					maxRules))
 			}
 			return

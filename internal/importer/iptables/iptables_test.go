@@ -71,7 +71,8 @@ func TestUnread(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add("*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING ! -s 10.0.0.0/8 -p tcp -m tcp --dport 21 -j DNAT --to-destination 10.0.0.1:21\nCOMMIT")
+	f.Add("*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING ! -s 10.0.0.0/8 -p tcp -m tcp --dport 21 -j DNAT " +
+		"--to-destination 10.0.0.1:21\nCOMMIT")
 	f.Add("A='x y'\niptables $A -I INPUT 3 -j \"$A\"; ipset create a hash:net\nipset add a 10.0.0.0/8")
 	f.Add("iptables -A INPUT -m set --match-set a src -s 10.0.0.1-10.0.0.9 --ctstate NEW")
 	f.Fuzz(func(t *testing.T, text string) {

@@ -48,7 +48,8 @@ func (p *parser) knowChain(c rule.Chain) {
 
 // base reads "type nat hook prerouting priority dstnat + 5".
 func (p *parser) base(c *rule.Chain, words []token) {
-	names := map[string]int{"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
+	names := map[string]int{"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50,
+		"srcnat": 100}
 	sign := 0
 	for i, t := range words {
 		switch {
@@ -85,7 +86,8 @@ func (p *parser) addRule(key rule.ChainKey, line int, first bool) {
 	}
 	if p.count++; p.count > maxRules {
 		if p.count == maxRules+1 {
-			p.set.Unread(p.place(line), fmt.Sprintf("from here on nothing was read: there are more than %d rules",
+			p.set.Unread(p.place(line), fmt.Sprintf("from here on nothing was read: there are more than %d "+
+				"rules",
 				maxRules))
 		}
 		return

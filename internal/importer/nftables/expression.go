@@ -41,7 +41,8 @@ var oneWord = map[string]field{
 }
 
 // headers are the first words of fields with a second one.
-var headers = []string{"ip", "ip6", "tcp", "udp", "th", "meta", "ct", "ether", "icmp", "icmpv6", "sctp", "dccp",
+var headers = []string{"ip", "ip6", "tcp", "udp", "th", "meta", "ct", "ether", "icmp", "icmpv6", "sctp",
+	"dccp",
 	"udplite", "esp", "ah", "rt", "vlan", "arp", "socket", "osf", "ipsec", "igmp", "gre"}
 
 // field reads a field; false: the words are none. What it asks of the protocol goes into the match.
@@ -66,7 +67,8 @@ func (b *builder) field() (field, bool) {
 	if word == "tcp" || word == "udp" {
 		b.and(rule.Match{Protocol: word})
 	}
-	if word == "ct" && (b.peek(0) == "saddr" || b.peek(0) == "daddr" || b.peek(0) == "ip" || b.peek(0) == "ip6") {
+	if word == "ct" && (b.peek(0) == "saddr" || b.peek(0) == "daddr" || b.peek(0) == "ip" ||
+		b.peek(0) == "ip6") {
 		b.next++
 	}
 	return twoWords[name], true

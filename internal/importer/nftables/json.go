@@ -78,7 +78,8 @@ func (w *writer) object(kind string, content json.RawMessage) error {
 		}
 		text := fmt.Sprintf("add chain %s %s %s", c.Family, c.Table, c.Name)
 		if c.Hook != "" {
-			text += fmt.Sprintf(" { type %s hook %s priority %d; policy %s; }", c.Type, c.Hook, c.Prio, c.Policy)
+			text += fmt.Sprintf(" { type %s hook %s priority %d; policy %s; }", c.Type, c.Hook, c.Prio,
+				c.Policy)
 		}
 		w.line(text, text)
 	case "rule":
@@ -100,7 +101,8 @@ func (w *writer) object(kind string, content json.RawMessage) error {
 			comment = " comment " + quote(r.Comment)
 		}
 		// The comment stands first: behind a verdict nothing is read.
-		w.line(fmt.Sprintf("add rule %s %s %s%s %s", r.Family, r.Table, r.Chain, comment, strings.Join(words, " ")),
+		w.line(fmt.Sprintf("add rule %s %s %s%s %s", r.Family, r.Table, r.Chain, comment, strings.Join(words,
+			" ")),
 			fmt.Sprintf("%s # handle %d", text, r.Handle))
 	case "set", "map":
 		var s jsonSet

@@ -1,9 +1,9 @@
-// Package nftables reads rules in the syntax of nft: what "nft list ruleset" prints, with -j and -a or without;
-// files for "nft -f", and lines of a shell that begin with nft.
+// Package nftables reads rules in the syntax of nft: what "nft list ruleset" prints, with -j and -a or
+// without; files for "nft -f", and lines of a shell that begin with nft.
 //
 // JSON becomes the text that nft prints for it, so that one parser understands both. It knows the expressions
-// that rules for FTP consist of; another expression is a condition in the rule's own words, and a rule that it
-// cannot read becomes a note.
+// that rules for FTP consist of; another expression is a condition in the rule's own words, and a rule that
+// it cannot read becomes a note.
 package nftables
 
 import (
@@ -62,19 +62,20 @@ func Parse(text string) *rule.Set {
 
 func newParser(text string) *parser {
 	p := &parser{set: &rule.Set{}, lines: strings.Split(text, "\n"), defines: map[string][]token{},
-		elements: map[object][]element{}, helpers: map[object]string{}, chains: map[rule.ChainKey]int{}, rules: map[rule.ChainKey][]pending{}}
+		elements: map[object][]element{}, helpers: map[object]string{},
+		chains: map[rule.ChainKey]int{}, rules: map[rule.ChainKey][]pending{}}
 	p.tokens, p.handles = tokens(text)
 	return p
 }
 
-var nftCommand = regexp.MustCompile(`^(\s*(?:[>$] )?(?:sudo )?)((?:/usr)?/?s?b?i?n?/?nft\s+(?:-[a-z]+\s+)*)(.*)$`)
+var nftCommand = regexp.MustCompile(`^\s*(?:[>$] )?(?:sudo )?(?:/\S*/)?nft\s+(?:-[a-z]+\s+)*(.*)$`)
 
 // shellLines takes the program's name from lines of a shell, and keeps the numbers of the lines.
 func shellLines(text string) string {
 	lines := strings.Split(text, "\n")
 	for i, l := range lines {
 		if m := nftCommand.FindStringSubmatch(l); m != nil {
-			lines[i] = strings.Trim(m[3], `'"`)
+			lines[i] = strings.Trim(m[1], `'"`)
 		}
 	}
 	return strings.Join(lines, "\n")
@@ -128,8 +129,8 @@ func (p *parser) accept(text string) bool {
 	return false
 }
 
-// rest returns the tokens up to the end of the statement, with the values of defined names: a new line, ";" or
-// "}" outside of braces.
+// rest returns the tokens up to the end of the statement, with the values of defined names: a new line, ";"
+// or "}" outside of braces.
 func (p *parser) rest() []token {
 	var all []token
 	for depth := 0; p.next < len(p.tokens); {
@@ -182,8 +183,8 @@ func (p *parser) statement() {
 		if words := p.rest(); slices.ContainsFunc(append(words, t), func(t token) bool {
 			return t.text == "dnat" || t.text == "redirect" || t.text == "include" || t.text == "ftp"
 		}) {
-			p.set.Unread(p.place(t.line), "nft does not know such a statement here, or reads it from another "+
-				"file")
+			p.set.Unread(p.place(t.line), "nft does not know such a statement here, or reads it from "+
+				"another file")
 		}
 	}
 }
@@ -309,7 +310,8 @@ func elementsOf(list []token) []element {
 			key, e.value = part[:i], part[i+1:]
 		}
 		for _, t := range key {
-			if slices.Contains([]string{"timeout", "expires", "counter", "comment", "limit"}, t.text) && !t.quoted {
+			if slices.Contains([]string{"timeout", "expires", "counter", "comment", "limit"}, t.text) &&
+				!t.quoted {
 				break
 			}
 			if t.text != "." {

@@ -33,15 +33,18 @@ func one(t *testing.T, statement string) []rule.Rule {
 	return s.Rules
 }
 
-var actions = map[rule.Action]string{rule.Accept: "accept", rule.Drop: "drop", rule.Jump: "jump", rule.DNAT: "dnat",
+var actions = map[rule.Action]string{rule.Accept: "accept", rule.Drop: "drop", rule.Jump: "jump",
+	rule.DNAT:     "dnat",
 	rule.Redirect: "redirect", rule.Masquerade: "masquerade", rule.Helper: "helper"}
 
 func TestStatements(t *testing.T) {
 	t.Parallel()
 	for statement, want := range map[string]string{
-		`iifname "lan0" tcp dport 21 dnat to 10.0.0.5:2121`:             "lan0 tcp [] [{21 21}] dnat 10.0.0.5 2121 nft delete rule ip t c handle 9",
-		`ip saddr @s tcp dport { 20-21, 2121 } counter redirect to :21`: "tcp [10.0.0.1/32 10.0.0.2/32] [{20 21} {2121 2121}] redirect invalid IP 21 nft delete rule ip t c handle 9",
-		`dnat ip to tcp dport map @m`:                                   "tcp [] [{21 21}] dnat 10.0.0.5 2121 nft delete element ip t m { 21 }",
+		`iifname "lan0" tcp dport 21 dnat to 10.0.0.5:2121`: "lan0 tcp [] [{21 21}] dnat 10.0.0.5 2121 nft delete rule ip t c handle 9",
+		`ip saddr @s tcp dport { 20-21, 2121 } counter redirect to :21`: "tcp [10.0.0.1/32 10.0.0.2/32] " +
+			"[{20 21} {2121 2121}] redirect invalid IP 21 nft delete rule ip t c handle 9",
+		`dnat ip to tcp dport map @m`: "tcp [] [{21 21}] dnat 10.0.0.5 2121 nft delete element ip t m { 21 " +
+			"}",
 		`dnat to tcp dport map { 21 : 10.0.0.5 . 2121 }`:                "tcp [] [{21 21}] dnat 10.0.0.5 2121 nft delete rule ip t c handle 9",
 		`ct state new tcp dport 21 ct helper set "ftp"`:                 "tcp [] [{21 21}] helper invalid IP 0 nft delete rule ip t c handle 9",
 		`meta l4proto { tcp, udp } th dport 21 log prefix "x y" accept`: "tcp [] [{21 21}] accept invalid IP 0 nft delete rule ip t c handle 9",
@@ -76,7 +79,8 @@ func TestOtherConditions(t *testing.T) {
 		`iifname { "a", "b" } accept`:           "iifname { a , b }",
 		`limit rate over 5/minute accept`:       "limit rate over 5/minute",
 	} {
-		if r := one(t, statement)[0]; !slices.Equal(r.Match.Others, []string{want}) || r.Action != rule.Accept {
+		if r := one(t, statement)[0]; !slices.Equal(r.Match.Others, []string{want}) ||
+			r.Action != rule.Accept {
 			t.Errorf("%s: got %q, action %d; want %q", statement, r.Match.Others, r.Action, want)
 		}
 	}

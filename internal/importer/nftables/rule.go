@@ -56,7 +56,8 @@ func (p *parser) rule(key rule.ChainKey, r pending) {
 	chain := strings.Join([]string{key.Family, key.Table, key.Chain}, " ")
 	deletion := fmt.Sprintf("nft delete rule %s handle %d", chain, r.handle)
 	if r.handle == 0 {
-		deletion = fmt.Sprintf("nft delete rule %s handle N   # nft -a list chain %s shows the N of: %s", chain, chain,
+		deletion = fmt.Sprintf("nft delete rule %s handle N   # nft -a list chain %s shows the N of: %s",
+			chain, chain,
 			r.place.Text)
 	}
 	for _, m := range b.matches {
@@ -126,7 +127,8 @@ func (b *builder) statement() error {
 		b.next++
 	case "log":
 		b.next++
-		for slices.Contains([]string{"prefix", "level", "group", "snaplen", "queue-threshold", "flags"}, b.peek(0)) {
+		for slices.Contains([]string{"prefix", "level", "group", "snaplen", "queue-threshold", "flags"},
+			b.peek(0)) {
 			b.next += 2
 		}
 	case "masquerade":
@@ -252,7 +254,8 @@ func (b *builder) text(start int) string {
 // unknown keeps a statement that means nothing here as a condition, up to one that does.
 func (b *builder) unknown() error {
 	start := b.next
-	ends := []string{"accept", "drop", "return", "reject", "jump", "goto", "counter", "comment", "dnat", "redirect",
+	ends := []string{"accept", "drop", "return", "reject", "jump", "goto", "counter", "comment", "dnat",
+		"redirect",
 		"masquerade", "snat", "log"}
 	for b.next++; b.next < len(b.words); b.next++ {
 		if w := b.peek(0); slices.Contains(ends, w) || slices.Contains(headers, w) || oneWord[w] != "" {

@@ -65,9 +65,11 @@ func (m Match) And(o Match) Match {
 
 // Covers reports whether every packet of o surely meets the conditions of m.
 func (m Match) Covers(o Match) bool {
-	return len(m.Others) == 0 && !m.Established && !m.Translated && (m.Protocol == "" || m.Protocol == o.Protocol) &&
+	return len(m.Others) == 0 && !m.Established && !m.Translated && (m.Protocol == "" ||
+		m.Protocol == o.Protocol) &&
 		m.In.covers(o.In) && m.Out.covers(o.Out) && m.Source.covers(o.Source) &&
-		m.Destination.covers(o.Destination) && m.Ports.covers(o.Ports) && m.SourcePorts.covers(o.SourcePorts) &&
+		m.Destination.covers(o.Destination) && m.Ports.covers(o.Ports) &&
+		m.SourcePorts.covers(o.SourcePorts) &&
 		(!m.LocalAddress || o.LocalAddress)
 }
 
@@ -100,7 +102,8 @@ func (i Interfaces) matches(name string) bool {
 	return i.Name == name
 }
 
-// and returns what meets both; false: nothing does. Of two conditions that cannot be one, it keeps the narrower.
+// and returns what meets both; false: nothing does. Of two conditions that cannot be one, it keeps the
+// narrower.
 func (i Interfaces) and(o Interfaces) (Interfaces, bool) {
 	switch {
 	case i.Name == "" || i == o:
@@ -138,8 +141,8 @@ type Addresses struct {
 	Cut      bool // more prefixes would meet it, but they are too many
 }
 
-// The bounds of conditions: what one may grow to, and of how many prefixes there is a complement. The complement
-// of one IPv6 prefix has up to 128.
+// The bounds of conditions: what one may grow to, and of how many prefixes there is a complement. The
+// complement of one IPv6 prefix has up to 128.
 const (
 	maxPrefixes = 4096
 	maxExcept   = 64
@@ -200,7 +203,8 @@ func (a Addresses) covers(o Addresses) bool {
 // Overlaps reports whether an address can meet both.
 func (a Addresses) Overlaps(o Addresses) bool { return !a.And(o).none() }
 
-// Except returns all addresses of the families of the prefixes, without these. Of very many prefixes it is Cut.
+// Except returns all addresses of the families of the prefixes, without these. Of very many prefixes it is
+// Cut.
 func Except(prefixes ...netip.Prefix) Addresses {
 	if len(prefixes) > maxExcept {
 		return Addresses{Cut: true}

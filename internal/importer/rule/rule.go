@@ -137,8 +137,9 @@ const (
 	maxPaths = 50_000
 )
 
-// Paths returns every rule that packets can meet, in the order in which they meet them, once for each way that
-// leads to it. The note is about paths that were left out, because there are too many; nil: there is none.
+// Paths returns every rule that packets can meet, in the order in which they meet them, once for each way
+// that leads to it. The note is about paths that were left out, because there are too many; nil: there is
+// none.
 func (s *Set) Paths() ([]PathRule, *Note) {
 	w := walker{rules: map[ChainKey][]Rule{}}
 	for _, r := range s.Rules {

@@ -119,7 +119,8 @@ func TestInterfaces(t *testing.T) {
 	} {
 		got := Match{In: tt.a}.And(Match{In: tt.b})
 		if got.Never() != tt.never || !tt.never && got.In != tt.want {
-			t.Errorf("%v and %v: got %v, never %t; want %v, %t", tt.a, tt.b, got.In, got.Never(), tt.want, tt.never)
+			t.Errorf("%v and %v: got %v, never %t; want %v, %t", tt.a, tt.b, got.In, got.Never(), tt.want,
+				tt.never)
 		}
 		if covers := (Match{In: tt.a}).Covers(got); !tt.never && !covers {
 			t.Errorf("%v does not cover %v", tt.a, got.In)
@@ -156,7 +157,8 @@ func TestPaths(t *testing.T) {
 		},
 	}
 	paths, note := s.Paths()
-	if len(paths) != 1 || note != nil || paths[0].Path.Protocol != "tcp" || !paths[0].Path.Ports.Contains(21) ||
+	if len(paths) != 1 || note != nil || paths[0].Path.Protocol != "tcp" ||
+		!paths[0].Path.Ports.Contains(21) ||
 		paths[0].Base.Hook != Prerouting {
 		t.Errorf("got %+v, note %v; want one path, of tcp to port 21", paths, note)
 	}
