@@ -29,7 +29,7 @@ func (a *analysis) passivePorts() {
 // passiveRange gives a range of ports to the forwards of the server that it leads to.
 func (a *analysis) passiveRange(r rule.PathRule, of rule.PortRange) {
 	if of.First < forward.LowestDataPort || slices.ContainsFunc(a.found, func(c *candidate) bool {
-		return key(c.path) == key(r) && of.Contains(c.listen)
+		return c.path.ID == r.ID && of.Contains(c.listen)
 	}) {
 		return
 	}

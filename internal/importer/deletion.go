@@ -10,7 +10,7 @@ import (
 
 // deleteModules lists the lines that load the helper's modules, unless something still needs them.
 func (a *analysis) deleteModules() {
-	needed := slices.ContainsFunc(a.ftpHelpers, func(r rule.PathRule) bool { return !a.used[key(r)] })
+	needed := slices.ContainsFunc(a.ftpHelpers, func(r rule.PathRule) bool { return !a.used[r.ID] })
 	for _, m := range a.set.Modules {
 		switch {
 		case len(a.result.Forwards) == 0:

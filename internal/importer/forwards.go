@@ -129,9 +129,13 @@ func (a *analysis) activeData(r rule.PathRule) {
 
 // forward makes the candidates for one port of a translation: one for each address at which it holds.
 func (a *analysis) forward(r rule.PathRule, before []rule.PathRule, port uint16) {
+	if len(a.found) >= maxForwards {
+		a.left(r.Place, "there are more than %d forwards", maxForwards)
+		return
+	}
 	packets := r.Path.And(rule.Match{Protocol: "tcp", Ports: rule.OnlyPorts(rule.PortRange{First: port,
 		Last: port})})
-	if !a.reached(r, packets, before) {
+	if !a.reached(r, packets, before, port) {
 		return
 	}
 	if r.Action == rule.Redirect && port == controlPort && !r.Path.Destination.Limited &&
@@ -174,7 +178,7 @@ func (a *analysis) forward(r rule.PathRule, before []rule.PathRule, port uint16)
 // for more clients.
 func (a *analysis) propose(c *candidate) {
 	for i, o := range a.found {
-		if key(o.path) == key(c.path) && o.Listen.Addr == c.Listen.Addr && o.listen == c.listen {
+		if o.path.ID == c.path.ID && o.Listen.Addr == c.Listen.Addr && o.listen == c.listen {
 			if o.path.Path.Covers(c.path.Path) {
 				return
 			}
@@ -188,9 +192,9 @@ func (a *analysis) propose(c *candidate) {
 }
 
 // reached reports whether packets get to the rule: an earlier one of its chain may take them.
-func (a *analysis) reached(r rule.PathRule, packets rule.Match, before []rule.PathRule) bool {
+func (a *analysis) reached(r rule.PathRule, packets rule.Match, before []rule.PathRule, port uint16) bool {
 	for _, b := range before {
-		if b.Base.ChainKey != r.Base.ChainKey || key(b) == key(r) {
+		if b.Base.ChainKey != r.Base.ChainKey || b.ID == r.ID || !b.Path.Ports.Contains(port) {
 			continue
 		}
 		switch b.Action {

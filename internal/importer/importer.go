@@ -60,7 +60,7 @@ func Import(text string, o Options) (*Result, error) {
 		return nil, fmt.Errorf("import: %w", err)
 	}
 	a := &analysis{set: set, options: o, result: &Result{Format: set.Format, Left: set.Notes},
-		used: map[string]bool{}, seen: map[any]bool{}}
+		used: map[int]bool{}, seen: map[any]bool{}}
 	var note *rule.Note
 	if a.paths, note = set.Paths(); note != nil {
 		a.result.Left = append(a.result.Left, *note)
@@ -97,8 +97,8 @@ type analysis struct {
 	ftpHelpers []rule.PathRule
 	result     *Result
 	found      []*candidate
-	used       map[string]bool // the rules that found a place, by key
-	seen       map[any]bool    // the notes and the deletions of result
+	used       map[int]bool // the rules that found a place, by ID
+	seen       map[any]bool // the notes and the deletions of result
 }
 
 // candidate is a forward that is not checked yet.
@@ -147,12 +147,8 @@ func (c *candidate) replaces(a *analysis, r rule.PathRule) {
 	a.use(r)
 }
 
-func key(r rule.PathRule) string {
-	return fmt.Sprint(r.Line, r.Text, r.Chain, r.Deletion)
-}
-
 func (a *analysis) use(r rule.PathRule) {
-	a.used[key(r)] = true
+	a.used[r.ID] = true
 }
 
 func list[T fmt.Stringer](values []T) []string {

@@ -12,7 +12,7 @@ import (
 // outbound finds helpers that belong to no forward.
 func (a *analysis) outbound() {
 	for _, h := range a.ftpHelpers {
-		if a.used[key(h)] {
+		if a.used[h.ID] {
 			continue
 		}
 		switch h.Base.Hook {

@@ -110,20 +110,19 @@ func curlLists(t *testing.T, l *lab.Lab, address string) {
 	}
 }
 
-// What the real programs print of the same rules is understood alike: iptables over nftables and over
-// xtables, for IPv4 and IPv6, and nft as text, with handles, and as JSON.
-func TestImportPrintedRules(t *testing.T) {
-	t.Parallel()
-	xtables := func(program, server string) string {
-		return strings.NewReplacer("PROGRAM", program, "SERVER", server).Replace(`
-			PROGRAM -t raw -A PREROUTING -i lan0 -p tcp --dport 2121 -m comment --comment 'a "b" c' -j CT --helper ftp
+// xtables returns commands of a program like iptables, and one that prints the rules.
+func xtables(program, server string) string {
+	return strings.NewReplacer("PROGRAM", program, "SERVER", server).Replace(`
+			PROGRAM -t raw -A PREROUTING -i lan0 -p tcp --dport 2121 -m comment --comment 'a "b"' -j CT --helper ftp
 			PROGRAM -t nat -N forwards
 			PROGRAM -t nat -A PREROUTING -i lan0 -p tcp -m state --state NEW -j forwards
 			PROGRAM -t nat -A forwards -p tcp -m multiport --dports 2121,2122 -j DNAT --to-destination SERVER
 			PROGRAM -t nat -A POSTROUTING -o wan0 -j MASQUERADE
 			PROGRAM-save -c`)
-	}
-	const nft = `nft '
+}
+
+// nftRules is about the same for nft.
+const nftRules = `nft '
 		table ip gateway {
 			ct helper standard { type "ftp" protocol tcp; }
 			set dialled { type ipv4_addr . inet_service; elements = { 192.168.5.2 . 2121,
@@ -136,6 +135,11 @@ func TestImportPrintedRules(t *testing.T) {
 				iifname "lan0" ip daddr . tcp dport @dialled dnat ip to tcp dport map @servers; }
 			chain post { type nat hook postrouting priority srcnat; oifname "wan0" masquerade; }
 		}'; `
+
+// What the real programs print of the same rules is understood alike: iptables over nftables and over
+// xtables, for IPv4 and IPv6, and nft as text, with handles, and as JSON.
+func TestImportPrintedRules(t *testing.T) {
+	t.Parallel()
 	forward := func(listen, server string) string {
 		return "[[forward]]\nlisten = \"" + listen + "\"\nserver = \"" + server + "\"\ninterface = \"lan0\"\n"
 	}
@@ -148,9 +152,9 @@ func TestImportPrintedRules(t *testing.T) {
 		"ip6tables over nftables": {"ip6tables-nft", xtables("ip6tables-nft", server6), any6},
 		"iptables over xtables":   {"iptables-legacy", xtables("iptables-legacy", server4), any4},
 		"ip6tables over xtables":  {"ip6tables-legacy", xtables("ip6tables-legacy", server6), any6},
-		"nft":                     {"nft", nft + "nft list ruleset", named},
-		"nft with handles":        {"nft", nft + "nft -a list ruleset", named},
-		"nft in JSON":             {"nft", nft + "nft -j list ruleset", named},
+		"nft":                     {"nft", nftRules + "nft list ruleset", named},
+		"nft with handles":        {"nft", nftRules + "nft -a list ruleset", named},
+		"nft in JSON":             {"nft", nftRules + "nft -j list ruleset", named},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -51,16 +51,17 @@ func TestWords(t *testing.T) {
 // What cannot be read is a note with its line, and no rule.
 func TestUnread(t *testing.T) {
 	t.Parallel()
+	const nat = "iptables -t nat -A PREROUTING "
 	for line, reason := range map[string]string{
-		"iptables -t nat -A PREROUTING -p tcp --dport $PORT -j DNAT --to-destination 10.0.0.1": "$PORT is not known",
-		"iptables -t nat -A PREROUTING -i `wan` -j DNAT --to-destination 10.0.0.1":             "only a shell",
-		"iptables -t nat -A PREROUTING -i ${WAN:-eth0} -j DNAT --to-destination 10.0.0.1":      "only a shell",
-		"iptables -t nat -A PREROUTING -j DNAT":                                                "needs a destination",
-		"iptables -t nat -A PREROUTING -j":                                                     "-j needs a value",
-		"iptables -t nat -A":                                                                   "-A needs a chain",
-		"iptables -t nat -A PREROUTING --dport 21:20 -j ACCEPT":                                "no range of ports",
-		"iptables -t nat -A PREROUTING --dport 21 -j DNAT --to-destination 'a":                 "by itself",
-		"iptables PREROUTING -j ACCEPT":                                                        "an option should",
+		nat + "-p tcp --dport $PORT -j DNAT --to-destination 10.0.0.1": "$PORT is not known",
+		nat + "-i `wan` -j DNAT --to-destination 10.0.0.1":             "only a shell",
+		nat + "-i ${WAN:-eth0} -j DNAT --to-destination 10.0.0.1":      "only a shell",
+		nat + "-j DNAT":                 "needs a destination",
+		nat + "-j":                      "-j needs a value",
+		"iptables -t nat -A":            "-A needs a chain",
+		nat + "--dport 21:20 -j ACCEPT": "no range of ports",
+		nat + "--dport 21 -j DNAT --to-destination 'a": "by itself",
+		"iptables PREROUTING -j ACCEPT":                "an option should",
 	} {
 		s := Parse("# first\n" + line)
 		if len(s.Rules) != 0 || len(s.Notes) != 1 || s.Notes[0].Line != 2 || s.Notes[0].Text != line ||

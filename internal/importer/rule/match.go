@@ -87,6 +87,7 @@ func (i Interfaces) One() (string, bool) {
 	return i.Name, i.Name != "" && !i.Not && !strings.HasSuffix(i.Name, "*")
 }
 
+// String returns the condition in words.
 func (i Interfaces) String() string {
 	if i.Not {
 		return "not " + i.Name

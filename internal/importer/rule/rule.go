@@ -126,6 +126,7 @@ func (s *Set) Unread(p Place, reason string) { s.Notes = append(s.Notes, Note{p,
 // PathRule is a rule as packets meet it: with the conditions of the jumps that lead to it.
 type PathRule struct {
 	Rule
+	ID   int   // of the rule, the same on every path
 	Base Chain // where the path begins
 	Path Match // the conditions of the jumps and of the rule itself
 }
@@ -135,15 +136,16 @@ type PathRule struct {
 const (
 	maxDepth = 16
 	maxPaths = 50_000
+	maxTwice = 64 // paths to one rule; a firewall has one for each of its zones
 )
 
 // Paths returns every rule that packets can meet, in the order in which they meet them, once for each way
 // that leads to it. The note is about paths that were left out, because there are too many; nil: there is
 // none.
 func (s *Set) Paths() ([]PathRule, *Note) {
-	w := walker{rules: map[ChainKey][]Rule{}}
-	for _, r := range s.Rules {
-		w.rules[r.Chain] = append(w.rules[r.Chain], r)
+	w := walker{rules: map[ChainKey][]numbered{}, visits: make([]int, len(s.Rules))}
+	for i, r := range s.Rules {
+		w.rules[r.Chain] = append(w.rules[r.Chain], numbered{r, i})
 	}
 	for _, c := range s.Chains {
 		if c.Hook != "" {
@@ -157,11 +159,18 @@ func (s *Set) Paths() ([]PathRule, *Note) {
 	return w.paths, nil
 }
 
+// numbered is a rule with its index in the set.
+type numbered struct {
+	Rule
+	id int
+}
+
 type walker struct {
-	rules map[ChainKey][]Rule
-	paths []PathRule
-	steps int
-	cut   bool
+	rules  map[ChainKey][]numbered
+	visits []int // by index
+	paths  []PathRule
+	steps  int
+	cut    bool
 }
 
 func (w *walker) walk(base Chain, key ChainKey, above Match, depth int) {
@@ -174,6 +183,10 @@ func (w *walker) walk(base Chain, key ChainKey, above Match, depth int) {
 			w.cut = true
 			return
 		}
+		if w.visits[r.id]++; w.visits[r.id] > maxTwice {
+			w.cut = true
+			continue
+		}
 		path := above.And(r.Match)
 		if path.Never() {
 			continue
@@ -182,6 +195,6 @@ func (w *walker) walk(base Chain, key ChainKey, above Match, depth int) {
 			w.walk(base, ChainKey{key.Family, key.Table, r.Target}, path, depth+1)
 			continue
 		}
-		w.paths = append(w.paths, PathRule{Rule: r, Base: base, Path: path})
+		w.paths = append(w.paths, PathRule{Rule: r.Rule, ID: r.id, Base: base, Path: path})
 	}
 }
