@@ -200,8 +200,8 @@ func (a *analysis) tracking(c *candidate) {
 		c.dropServerPorts()
 		c.comment("The kernel's helper tracks this forward, as before, because --tracking kernel was given.")
 	case c.helped:
-		c.comment(`Tracking is "proxy", the default: it needs no helper and no module of the kernel, and works with ` +
-			"servers that the helper cannot read.")
+		c.comment(`Tracking is "proxy", the default: it needs no helper and no module of the kernel, and ` +
+			"works with servers that the helper cannot read.")
 		c.comment(`For the helper, as before: ftpgate import --tracking kernel.`)
 	case len(c.passive) > 0:
 	case a.helperAt(c.server) && c.server != c.listen:

@@ -19,8 +19,8 @@ func TestSameForward(t *testing.T) {
 		return s
 	}
 	for name, s := range map[string]*rule.Set{
-		"zone file": zone(`<zone><rule><source address="192.0.2.0/24"/><forward-port port="2121" protocol="tcp" ` +
-			`to-port="21" to-addr="10.0.0.5"/></rule><interface name="eth0"/></zone>`),
+		"zone file": zone(`<zone><rule><source address="192.0.2.0/24"/><forward-port port="2121" ` +
+			`protocol="tcp" to-port="21" to-addr="10.0.0.5"/></rule><interface name="eth0"/></zone>`),
 		"list-all": ParseFirewalld("public\n  interfaces: eth0\n  rich rules: \n\trule family=\"ipv4\" " +
 			"source address=" +
 			"\"192.0.2.0/24\" forward-port port=\"2121\" protocol=\"tcp\" to-port=\"21\" " +

@@ -31,7 +31,8 @@ var twoWords = map[string]field{
 	"ip saddr": source, "ip daddr": destination, "ip6 saddr": source, "ip6 daddr": destination,
 	"tcp dport": dport, "tcp sport": sport, "udp dport": dport, "udp sport": sport, "th dport": dport,
 	"th sport": sport, "meta l4proto": protocol, "ip protocol": protocol, "ip6 nexthdr": protocol,
-	"meta iifname": inInterface, "meta iif": inInterface, "meta oifname": outInterface, "meta oif": outInterface,
+	"meta iifname": inInterface, "meta iif": inInterface, "meta oifname": outInterface,
+	"meta oif": outInterface,
 	"ct state": state, "ct status": status, "meta nfproto": nfproto,
 }
 

@@ -42,17 +42,17 @@ func TestStatements(t *testing.T) {
 	for statement, want := range map[string]string{
 		`iifname "lan0" tcp dport 21 dnat to 10.0.0.5:2121`: "lan0 tcp [] [{21 21}] dnat 10.0.0.5 2121",
 		`ip saddr @s tcp dport { 20-21, 2121 } counter redirect to :21`: "tcp [10.0.0.1/32 10.0.0.2/32] " +
-			"[{20 21} {2121 2121}] redirect invalid IP 21",
+			"[{20 21} {2121 2121}] redirect none 21",
 		`dnat ip to tcp dport map @m`: "tcp [] [{21 21}] dnat 10.0.0.5 2121 nft delete element ip t m { 21 " +
 			"}",
-		`dnat to tcp dport map { 21 : 10.0.0.5 . 2121 }`:                "tcp [] [{21 21}] dnat 10.0.0.5 2121",
-		`ct state new tcp dport 21 ct helper set "ftp"`:                 "tcp [] [{21 21}] helper invalid IP 0",
-		`meta l4proto { tcp, udp } th dport 21 log prefix "x y" accept`: "tcp [] [{21 21}] accept invalid IP 0",
-		`oifname "wan0" masquerade random`:                              " [] [] masquerade invalid IP 0",
-		`tcp dport vmap { 21 : jump other }`:                            "tcp [] [{21 21}] jump invalid IP 0",
-		`ip daddr . tcp dport { 10.0.0.9 . 21 } dnat to 10.0.0.5:2121`:  "tcp [] [{21 21}] dnat 10.0.0.5 2121",
-		`fib daddr type local tcp dport 21 dnat ip to 10.0.0.5 : 2121`:  "tcp [] [{21 21}] dnat 10.0.0.5 2121",
-		`tcp flags syn / fin,syn,rst,ack limit rate 5/minute drop`:      "tcp [] [] drop invalid IP 0",
+		`dnat to tcp dport map { 21 : 10.0.0.5 . 2121 }`:              "tcp [] [{21 21}] dnat 10.0.0.5 2121",
+		`ct state new tcp dport 21 ct helper set "ftp"`:               "tcp [] [{21 21}] helper none 0",
+		`meta l4proto { tcp, udp } th dport 21 log accept`:            "tcp [] [{21 21}] accept none 0",
+		`oifname "wan0" masquerade random`:                            " [] [] masquerade none 0",
+		`tcp dport vmap { 21 : jump other }`:                          "tcp [] [{21 21}] jump none 0",
+		`ip daddr . tcp dport { 1.1.1.1 . 21 } dnat to 10.0.0.5:2121`: "tcp [] [{21 21}] dnat 10.0.0.5 2121",
+		`fib daddr type local tcp dport 21 dnat to 10.0.0.5 : 2121`:   "tcp [] [{21 21}] dnat 10.0.0.5 2121",
+		`tcp flags syn / fin,syn,rst,ack limit rate 5/minute drop`:    "tcp [] [] drop none 0",
 	} {
 		all := one(t, statement)
 		if len(all) != 1 {
@@ -60,8 +60,12 @@ func TestStatements(t *testing.T) {
 			continue
 		}
 		r := all[0]
-		got := strings.TrimPrefix(fmt.Sprintf("%s %s %v %v %s %v %d %s", r.Match.In.Name, r.Match.Protocol,
-			r.Match.Source.Prefixes, r.Match.Ports.Ranges, actions[r.Action], r.To.First, r.To.Ports.First,
+		to := "none"
+		if r.To.First.IsValid() {
+			to = r.To.First.String()
+		}
+		got := strings.TrimPrefix(fmt.Sprintf("%s %s %v %v %s %s %d %s", r.Match.In.Name, r.Match.Protocol,
+			r.Match.Source.Prefixes, r.Match.Ports.Ranges, actions[r.Action], to, r.To.Ports.First,
 			strings.Join(r.Deletion, ";")), " ")
 		if strings.TrimSpace(strings.TrimSuffix(got,
 			" nft delete rule ip t c handle 9")) != strings.TrimSpace(want) {
@@ -109,7 +113,8 @@ func TestUnread(t *testing.T) {
 func TestJSONErrors(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		`{"nftables": [{"rule": 5}]}`: "rule: json", `{}`: `no "nftables"`, `{"nftables": [`: "unexpected end",
+		`{"nftables": [{"rule": 5}]}`: "rule: json", `{}`: `no "nftables"`,
+		`{"nftables": [`: "unexpected end",
 		`{"nftables": [{"chain": {"prio": "x"}}]}`: "chain: json",
 	} {
 		if _, err := ParseJSON(text); err == nil || !strings.Contains(err.Error(), want) {

@@ -63,7 +63,8 @@ func (p *parser) rule(key rule.ChainKey, r pending) {
 	for _, m := range b.matches {
 		for _, o := range b.outcomes {
 			one := rule.Rule{Place: r.place, Chain: key, Match: m.And(o.match), Action: o.action,
-				Target: o.target, To: o.to, Helper: o.helper, Comment: b.comment, Deletion: []string{deletion}}
+				Target: o.target, To: o.to, Helper: o.helper, Comment: b.comment,
+				Deletion: []string{deletion}}
 			if o.deletion != "" {
 				one.Deletion = []string{o.deletion}
 			}
