@@ -234,7 +234,7 @@ func (a *analysis) ends(c *candidate, r rule.PathRule) {
 	}
 	c.Server = forward.Server{Host: host, Port: c.server}
 	c.Listen.Port = c.listen
-	if forward.CheckName(r.Comment) == nil && r.Comment != "" {
+	if r.Comment != "" && forward.CheckName(r.Comment) == nil && printable(r.Comment) == r.Comment {
 		c.Name = r.Comment
 	}
 	if c.listen == implicitPort || c.server == implicitPort {
@@ -245,7 +245,7 @@ func (a *analysis) ends(c *candidate, r rule.PathRule) {
 // conditions carries over who may use the forward, and says what is lost.
 func (a *analysis) conditions(c *candidate, r rule.PathRule) {
 	switch name, one := r.Path.In.One(); {
-	case one && forward.CheckInterface(name) == nil:
+	case one && forward.CheckInterface(name) == nil && printable(name) == name:
 		c.Listen.Interface = name
 	case r.Chain.Chain == "DOCKER" &&
 		r.Path.In.Not: // but Docker's own bridge, whose containers need no gateway

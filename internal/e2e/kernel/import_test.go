@@ -113,7 +113,7 @@ func curlLists(t *testing.T, l *lab.Lab, address string) {
 // xtables returns commands of a program like iptables, and one that prints the rules.
 func xtables(program, server string) string {
 	return strings.NewReplacer("PROGRAM", program, "SERVER", server).Replace(`
-			PROGRAM -t raw -A PREROUTING -i lan0 -p tcp --dport 2121 -m comment --comment FTP -j CT --helper ftp
+			PROGRAM -t raw -A PREROUTING -i lan0 -p tcp --dport 2121 -m comment --comment F -j CT --helper ftp
 			PROGRAM -t nat -N forwards
 			PROGRAM -t nat -A PREROUTING -i lan0 -p tcp -m state --state NEW -j forwards
 			PROGRAM -t nat -A forwards -p tcp -m multiport --dports 2121,2122 -j DNAT --to-destination SERVER
