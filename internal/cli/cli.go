@@ -83,7 +83,7 @@ addresses: clients connect to the gateway and know nothing of the server.`,
 	root.InitDefaultVersionFlag() // else only ftpgate -h shows it, and not ftpgate help
 	root.SetContext(context.Background())
 	root.SetHelpCommand(newHelp())
-	root.AddCommand(newForward(), newRun(), newCheck(), newRules(), newConfig(), newImport(),
+	root.AddCommand(newForward(), newOutbound(), newRun(), newCheck(), newRules(), newConfig(), newImport(),
 		newDemo(), newLab(),
 		newStatus(), newSessions(), newTop(), newExplain(), newKill(),
 		newBan(), newUnban(), newBans(), newReload(), newDoctor())

@@ -108,7 +108,7 @@ func TestKeyFlags(t *testing.T) {
 	}
 	without.Health = 0 // which forward has only if it is given
 	cmd := newForward()
-	for _, k := range keyFlags() {
+	for _, k := range keyFlags(config.ForwardKeys()) {
 		flag := cmd.Flags().Lookup(k.Flag())
 		if flag == nil {
 			t.Errorf("%s: got no flag --%s; want one", k.Name, k.Flag())
@@ -152,7 +152,7 @@ func TestBooleanFlags(t *testing.T) {
 		{[]string{"--tls-implicit", "--tls-implicit=false"}, []string{"false"}},
 		{[]string{"--tls-implicit=maybe"}, []string{"maybe"}}, // which config refuses
 	} {
-		flags := keyFlags()
+		flags := keyFlags(config.ForwardKeys())
 		cmd := &cobra.Command{}
 		addKeyFlags(cmd, flags)
 		if err := cmd.ParseFlags(tt.args); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ftpgate/internal/cli/terminal"
+	"ftpgate/internal/config"
 	"ftpgate/internal/core/ban"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
@@ -40,7 +41,7 @@ type doctorCommand struct {
 }
 
 func newDoctor() *cobra.Command {
-	c := &doctorCommand{keys: keyFlags()}
+	c := &doctorCommand{keys: keyFlags(config.ForwardKeys())}
 	cmd := &cobra.Command{
 		Use:   "doctor [flags] [FORWARD | LISTEN SERVER]",
 		Short: "Report what is in the way of forwards, and what to do",

@@ -20,9 +20,9 @@ type keyFlag struct {
 }
 
 // keyFlags returns a flag for each key but LISTEN and SERVER, in the order of the help.
-func keyFlags() []*keyFlag {
+func keyFlags(keys []config.Key) []*keyFlag {
 	var flags []*keyFlag
-	for _, k := range config.Keys() {
+	for _, k := range keys {
 		if k.Flag() != "" {
 			flags = append(flags, &keyFlag{Key: k})
 		}
@@ -69,13 +69,19 @@ func (k *keyFlag) String() string { return strings.Join(k.given, ",") }
 
 // fromFlags returns the configuration that LISTEN, SERVER and the flags ask for; the error names every fault.
 func fromFlags(listen, server string, flags []*keyFlag) (*config.Config, error) {
-	values := []config.Value{{Key: "listen", Text: listen}, {Key: "server", Text: server}}
+	return fromValues(false, []config.Value{{Key: "listen", Text: listen}, {Key: "server", Text: server}}, flags)
+}
+
+// outboundFromFlags is fromFlags for an outbound.
+func outboundFromFlags(flags []*keyFlag) (*config.Config, error) { return fromValues(true, nil, flags) }
+
+func fromValues(outbound bool, values []config.Value, flags []*keyFlag) (*config.Config, error) {
 	for _, k := range flags {
 		for _, text := range k.given {
 			values = append(values, config.Value{Key: k.Name, Text: text})
 		}
 	}
-	c, err := config.FromValues(values)
+	c, err := config.FromValues(outbound, values)
 	var faults config.Faults
 	if !errors.As(err, &faults) {
 		return c, err

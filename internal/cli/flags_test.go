@@ -3,12 +3,14 @@ package cli
 import (
 	"log/slog"
 	"testing"
+
+	"ftpgate/internal/config"
 )
 
 // Messages and remedies in the log of forward name its flags, and nothing else that looks like a key. What a
 // peer says stays as it is.
 func TestLogInFlagWords(t *testing.T) {
-	replace := logInFlagWords(keyFlags())
+	replace := logInFlagWords(keyFlags(config.ForwardKeys()))
 	for text, want := range map[string]string{
 		`set tls.server = "required" (tracking "proxy")`: `set --tls-server required (tracking "proxy")`,
 		"ccc = true below [forward.tls] allows CCC":      "--tls-ccc=true allows CCC",

@@ -7,13 +7,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ftpgate/internal/config"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ruleset"
 	"ftpgate/internal/daemon"
 )
 
 func newForward() *cobra.Command {
-	flags := keyFlags()
+	flags := keyFlags(config.ForwardKeys())
 	logs := &logFlags{}
 	cmd := &cobra.Command{
 		Use:   "forward [flags] LISTEN SERVER",
@@ -47,27 +48,32 @@ stops.`,
 			if err != nil {
 				return err
 			}
-			if err := logs.apply(cmd, c); err != nil {
-				return err
-			}
-			// A terminal that hangs up ends the forward as Ctrl-C does.
-			ctx, stop := untilSignal(cmd.Context(), append(endSignals, syscall.SIGHUP)...)
-			defer stop()
-			// each check is a line in the log of a server that may be another's
-			if !cmd.Flags().Changed("health") {
-				c.Health = 0
-			}
-			log := logger(cmd.ErrOrStderr(), c.Log, logInFlagWords(flags))
-			if !c.Admin.SocketGiven {
-				c.Admin.Socket = newSocket(log)
-			}
-			d := daemon.Daemon{Table: forwardTable(c.Forwards[0].Listen), Config: c, Log: log}
-			return orFailed(d.Run(ctx))
+			return runOne(cmd, c, flags, logs)
 		},
 	}
 	addKeyFlags(cmd, flags)
 	logs.addQuiet(cmd)
 	return cmd
+}
+
+// runOne serves the one forward of a configuration until the process is interrupted.
+func runOne(cmd *cobra.Command, c *config.Config, flags []*keyFlag, logs *logFlags) error {
+	if err := logs.apply(cmd, c); err != nil {
+		return err
+	}
+	// A terminal that hangs up ends the forward as Ctrl-C does.
+	ctx, stop := untilSignal(cmd.Context(), append(endSignals, syscall.SIGHUP)...)
+	defer stop()
+	// each check is a line in the log of a server that may be another's
+	if !cmd.Flags().Changed("health") {
+		c.Health = 0
+	}
+	log := logger(cmd.ErrOrStderr(), c.Log, logInFlagWords(flags))
+	if !c.Admin.SocketGiven {
+		c.Admin.Socket = newSocket(log)
+	}
+	d := daemon.Daemon{Table: forwardTable(c.Forwards[0].Listen), Config: c, Log: log}
+	return orFailed(d.Run(ctx))
 }
 
 // forwardTable names the table of a single forward after its listen address: the same forward finds the table

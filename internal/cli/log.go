@@ -28,7 +28,7 @@ func (l *logFlags) addQuiet(cmd *cobra.Command) {
 
 // addKeys gives a command the keys of the log as flags.
 func (l *logFlags) addKeys(cmd *cobra.Command) {
-	l.keys = slices.DeleteFunc(keyFlags(), func(k *keyFlag) bool {
+	l.keys = slices.DeleteFunc(keyFlags(config.ForwardKeys()), func(k *keyFlag) bool {
 		return k.Name != "log.format" && k.Name != "log.level"
 	})
 	addKeyFlags(cmd, l.keys)

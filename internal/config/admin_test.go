@@ -88,7 +88,7 @@ func TestSectionValues(t *testing.T) {
 		for _, w := range tt.values {
 			text += w.Key + " = '" + w.Text + "'\n"
 		}
-		fromValues, err := FromValues(all)
+		fromValues, err := FromValues(false, all)
 		parsed, parseErr := parse("f.toml", strings.NewReader(text+
 			"[[forward]]\nlisten = ':21'\nserver = 'a'"))
 		if err != nil || parseErr != nil {
@@ -101,7 +101,7 @@ func TestSectionValues(t *testing.T) {
 			}
 		}
 	}
-	_, err := FromValues([]Value{{"listen", ":21"}, {"server", "a"}, {"admin.listen", ":9121"},
+	_, err := FromValues(false, []Value{{"listen", ":21"}, {"server", "a"}, {"admin.listen", ":9121"},
 		{"log.xferlog", "\x00"}})
 	want := Faults{
 		{Key: "admin.listen",

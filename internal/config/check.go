@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -21,6 +22,9 @@ func (d *document) check(file string) {
 			file, keys[keyIndex["listen"]].Example, keys[keyIndex["server"]].Example)
 	}
 	for _, f := range whole {
+		if f.Transparent() {
+			f.Listen.Port = uint16(cmp.Or(f.Outbound.RedirectPort, forward.DefaultRedirectPort))
+		}
 		f.checkMissing(d)
 		f.checkClients(d)
 		f.checkNeeds(d)
@@ -34,7 +38,7 @@ func (d *document) check(file string) {
 
 func (f *forwardSection) checkMissing(d *document) {
 	for i := range keys[:forwardKeyCount] {
-		if k := &keys[i]; k.missing != "" && !f.states[i].given {
+		if k := &keys[i]; k.missing != "" && f.table == forwardTable && !f.states[i].given {
 			f.states[i].bad = true
 			d.report(f, f.header, k.Name, "%s is missing: %s, like %s = %s",
 				k.Name, k.missing, k.Name, k.Example)
@@ -114,6 +118,9 @@ func giveNames(forwards []*forwardSection) {
 		default:
 			taken[f.Listen] = true
 			f.Name = f.Listen.String()
+			if f.Transparent() {
+				f.Name = "outbound on " + f.Listen.Interface
+			}
 		}
 	}
 }

@@ -24,22 +24,24 @@ var documents = []struct {
 }{
 	{"../../docs/configuration.md", byTable, keyTable},
 	{"../../docs/man/ftpgate.8.md", map[string]func(Key) bool{
-		"forward": func(k Key) bool { return k.table == forwardTable && k.Needs == "" },
-		"proxy":   func(k Key) bool { return k.table == forwardTable && k.Needs == NeedProxy },
-		"tls":     func(k Key) bool { return k.table == tlsTable },
-		"rest":    func(k Key) bool { return k.table != forwardTable && k.table != tlsTable },
+		"forward":  func(k Key) bool { return k.table == forwardTable && k.Needs == "" },
+		"proxy":    func(k Key) bool { return k.table == forwardTable && k.Needs == NeedProxy },
+		"outbound": func(k Key) bool { return k.table == outboundTable },
+		"tls":      func(k Key) bool { return k.table == tlsTable },
+		"rest":     func(k Key) bool { return k.table != forwardTable && k.table != outboundTable && k.table != tlsTable },
 	}, flagList},
 	{"../../docs/man/ftpgate.toml.5.md", byTable, keyList},
 }
 
 // byTable groups keys by their tables, and those of a forward by what they need.
 var byTable = map[string]func(Key) bool{
-	"top":     func(k Key) bool { return k.table == topTable },
-	"forward": func(k Key) bool { return k.table == forwardTable && k.Needs == "" },
-	"proxy":   func(k Key) bool { return k.table == forwardTable && k.Needs == NeedProxy },
-	"tls":     func(k Key) bool { return k.table == tlsTable },
-	"admin":   func(k Key) bool { return k.table == adminTable },
-	"log":     func(k Key) bool { return k.table == logTable },
+	"top":      func(k Key) bool { return k.table == topTable },
+	"forward":  func(k Key) bool { return k.table == forwardTable && k.Needs == "" },
+	"proxy":    func(k Key) bool { return k.table == forwardTable && k.Needs == NeedProxy },
+	"outbound": func(k Key) bool { return k.table == outboundTable },
+	"tls":      func(k Key) bool { return k.table == tlsTable },
+	"admin":    func(k Key) bool { return k.table == adminTable },
+	"log":      func(k Key) bool { return k.table == logTable },
 }
 
 // part matches a marked part of a document: its group, and the text between the marks.
@@ -100,7 +102,7 @@ func TestDocumentGroups(t *testing.T) {
 
 // keyTable returns the keys as a table in Markdown.
 func keyTable(keys []Key) string {
-	lines := []string{"| key | value | default | flag of `ftpgate forward` |", "|---|---|---|---|"}
+	lines := []string{"| key | value | default | flag |", "|---|---|---|---|"}
 	for _, k := range keys {
 		lines = append(lines, fmt.Sprintf("| `%s` | %s | %s | %s |", k.shortName(), k.valueDoc(),
 			k.defaultDoc(), k.flagDoc()))
@@ -146,8 +148,11 @@ func markCode(text string) string {
 
 // tomlDefault returns the default as a file writes it.
 func (k Key) tomlDefault() string {
-	if k.kind == unstable.String {
+	switch k.kind {
+	case unstable.String:
 		return fmt.Sprintf("%q", k.Default)
+	case unstable.Array:
+		return "[" + k.Default + "]"
 	}
 	return k.Default
 }

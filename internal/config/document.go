@@ -2,12 +2,15 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"ftpgate/internal/core/forward"
 )
 
 // document is a text on its way to a Config. It walks the expressions of go-toml's parser itself, instead
@@ -22,12 +25,14 @@ type document struct {
 	forwards []*forwardSection
 	faults   []rawFault
 
+	counts [len(tables)]int // of the forwards, and of the outbounds
+
 	table   table           // where the keys of the next lines belong
 	forward *forwardSection // if that is a table of a forward
 	skip    bool            // they belong to an unknown table
 
-	states     []keyState // of the keys that belong to no forward, by their index in keys
-	forwardKey keyState   // of "forward = [...]" at the top
+	states     []keyState          // of the keys that belong to no forward, by their index in keys
+	arrayKeys  map[table]*keyState // of "forward = [...]" and "outbound = [...]" at the top
 	admin, log tableState
 
 	broken    bool // the syntax broke: what follows is not known, and the last forward may be half read
@@ -63,7 +68,8 @@ func newDocument(text []byte) *document {
 			Resolve: DefaultResolve, Drain: DefaultDrain, Health: DefaultHealth,
 			Admin: Admin{Socket: DefaultSocket, Group: DefaultGroup},
 		},
-		states: make([]keyState, len(keys)),
+		states:    make([]keyState, len(keys)),
+		arrayKeys: map[table]*keyState{forwardTable: {}, outboundTable: {}},
 	}
 	d.parser.Reset(text)
 	return d
@@ -112,12 +118,14 @@ func (d *document) read() {
 func (d *document) readEntry(t table, f *forwardSection, e entry) {
 	switch first := e.parts[0]; {
 	case t == topTable && first == forwardTable.name():
-		d.readForwards(e)
+		d.readForwards(forwardTable, e)
+	case t == topTable && first == outboundTable.name():
+		d.readForwards(outboundTable, e)
 	case t == topTable && first == adminTable.name():
 		d.readTable(adminTable, nil, &d.admin, e)
 	case t == topTable && first == logTable.name():
 		d.readTable(logTable, nil, &d.log, e)
-	case t == forwardTable && first == tlsTable.name():
+	case (t == forwardTable || t == outboundTable) && first == tlsTable.name():
 		d.readTable(tlsTable, f, &f.tls, e)
 	default:
 		d.readKey(t, f, e)
@@ -155,7 +163,7 @@ func (d *document) readKey(t table, f *forwardSection, e entry) {
 func (d *document) readElement(f *forwardSection, i int, node *unstable.Node) {
 	k, s := &keys[i], d.stateOf(f, i)
 	e := entry{value: node, at: placeOf(node, s.at)}
-	if node.Kind != unstable.String {
+	if want := cmp.Or(k.element, unstable.String); node.Kind != want {
 		s.bad = true
 		d.report(f, e.at, k.Name, "%s: want %s, not %s in the array", k.Name, k.expected(), e.kind())
 		return
@@ -226,9 +234,10 @@ func (d *document) reportSecond(t table, f *forwardSection, s *tableState, at in
 	s.bad = true
 }
 
-// readForwards reads "forward = [{...}, {...}]", which means the same as [[forward]] tables.
-func (d *document) readForwards(e entry) {
-	name, s := forwardTable.name(), &d.forwardKey
+// readForwards reads "forward = [{...}, {...}]", which means the same as [[forward]] tables, and the same of
+// outbound.
+func (d *document) readForwards(t table, e entry) {
+	name, s := t.name(), d.arrayKeys[t]
 	d.mentioned = true
 	switch {
 	case s.given && e.isDotted() && s.bad: // the same mistake as before
@@ -240,7 +249,7 @@ func (d *document) readForwards(e entry) {
 	*s = keyState{given: true, key: e.key, at: e.at}
 	if e.isDotted() || e.value.Kind != unstable.Array {
 		s.bad = true
-		d.report(nil, e.at, name, "forward: want [[forward]] tables, not %s", e.kind())
+		d.report(nil, e.at, name, "%s: want %s tables, not %s", name, t.header(), e.kind())
 		return
 	}
 	d.mentioned = e.value.Child().Valid()
@@ -249,27 +258,32 @@ func (d *document) readForwards(e entry) {
 		if table.Kind != unstable.InlineTable {
 			element := entry{value: table}
 			d.report(nil, placeOf(table, e.at), name,
-				"forward: want [[forward]] tables, not %s in the array", element.kind())
+				"%s: want %s tables, not %s in the array", name, t.header(), element.kind())
 			continue
 		}
 		header := e.at
 		if first := table.Child(); first.Valid() {
 			header = d.entry(first).key
 		}
-		f := d.addForward(header)
+		f := d.addForward(t, header)
 		f.inline = true
 		for it := table.Children(); it.Next(); {
-			d.readEntry(forwardTable, f, d.entry(it.Node()))
+			d.readEntry(t, f, d.entry(it.Node()))
 		}
 	}
 }
 
-func (d *document) addForward(at int) *forwardSection {
+// addForward adds a [[forward]] or an [[outbound]].
+func (d *document) addForward(t table, at int) *forwardSection {
 	d.mentioned = true
-	f := &forwardSection{number: len(d.forwards) + 1, header: at, states: make([]keyState, forwardKeyCount)}
+	d.counts[t]++
+	f := &forwardSection{table: t, number: d.counts[t], header: at, states: make([]keyState, forwardKeyCount)}
+	if t == outboundTable {
+		f.Outbound = &forward.Outbound{}
+	}
 	d.forwards = append(d.forwards, f)
 	if d.tooMany() {
-		d.report(nil, at, forwardTable.name(), "more than %d forwards: the rest of the file is not read",
+		d.report(nil, at, t.name(), "more than %d forwards: the rest of the file is not read",
 			maxForwards)
 	}
 	return f

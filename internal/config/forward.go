@@ -7,10 +7,11 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// forwardSection is a [[forward]] table: the forward, and where each key of it stands.
+// forwardSection is a [[forward]] or [[outbound]] table: the forward, and where each key of it stands.
 type forwardSection struct {
 	forward.Forward
-	number  int        // from 1
+	table   table      // forwardTable or outboundTable
+	number  int        // from 1, among those of its table
 	header  int        // offset
 	inline  bool       // an element of forward = [...]
 	states  []keyState // by the index in keys
@@ -30,9 +31,9 @@ func (f *forwardSection) state(name string) *keyState { return &f.states[keyInde
 // label is how messages call the forward: by a name only if the file gives one.
 func (f *forwardSection) label() string {
 	if s := f.state("name"); s.given && !s.bad {
-		return fmt.Sprintf("forward %d (%q)", f.number, f.Name)
+		return fmt.Sprintf("%s %d (%q)", f.table.name(), f.number, f.Name)
 	}
-	return fmt.Sprintf("forward %d", f.number)
+	return fmt.Sprintf("%s %d", f.table.name(), f.number)
 }
 
 // badListen reports whether it is unknown where the forward listens.
@@ -84,7 +85,7 @@ func (f *forwardSection) standInTLS() forward.TLS {
 // isEcho reports whether a fault at the key only repeats one that is reported already.
 func (f *forwardSection) isEcho(key string) bool {
 	switch key {
-	case "listen":
+	case "listen", "interface":
 		return f.badListen()
 	case "server": // on loopback it may be where listen is, too
 		server, _ := f.Server.Addr()

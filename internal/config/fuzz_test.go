@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -115,11 +116,20 @@ func checkSound(t *testing.T, c *Config, text []byte) {
 		t.Errorf("got deny %v; want %v", c.Deny, deny)
 	}
 	checkTables(t, c, raw.Admin, raw.Log)
-	if len(raw.Forward) != len(c.Forwards) {
-		t.Fatalf("got %d forwards; want %d", len(c.Forwards), len(raw.Forward))
+	if n := len(raw.Forward) + len(raw.Outbound); n != len(c.Forwards) {
+		t.Fatalf("got %d forwards; want %d", len(c.Forwards), n)
 	}
+	forwards, outbounds := 0, 0
 	for i, got := range c.Forwards {
-		if want := raw.Forward[i].value(); !reflect.DeepEqual(got, want) {
+		var want forward.Forward
+		if got.Outbound == nil {
+			want = raw.Forward[forwards].value()
+			forwards++
+		} else {
+			want = raw.Outbound[outbounds].value()
+			outbounds++
+		}
+		if !reflect.DeepEqual(got, want) {
 			t.Errorf("forward %d: got %+v; want %+v", i+1, got, want)
 		}
 	}
@@ -133,6 +143,7 @@ type rawFile struct {
 	Admin          rawAdmin
 	Log            rawLog
 	Forward        []rawForward
+	Outbound       []rawOutbound
 }
 
 // denyOf returns what a sound deny asks for.
@@ -157,6 +168,7 @@ type rawForward struct {
 	PassivePorts  string `toml:"passive_ports"`
 	Advertise     []string
 	ServerMode    string `toml:"server_mode"`
+	Source        string
 	DialTime      string `toml:"dial_time"`
 	LoginTime     string `toml:"login_time"`
 	IdleTime      string `toml:"idle_time"`
@@ -166,6 +178,36 @@ type rawForward struct {
 	LoginFailures int    `toml:"max_login_failures"`
 
 	TLS rawTLS
+}
+
+// rawOutbound is an [[outbound]] for go-toml's decoder.
+type rawOutbound struct {
+	rawForward
+	Ports        []uint16
+	Servers      []string
+	DenyServers  []string `toml:"deny_servers"`
+	RedirectPort int      `toml:"redirect_port"`
+}
+
+func (r rawOutbound) value() forward.Forward {
+	f := r.rawForward.value()
+	o := &forward.Outbound{Explicit: r.Listen != "", Ports: r.Ports, RedirectPort: r.RedirectPort}
+	for _, s := range r.Servers {
+		d, _ := forward.ParseDestination(s)
+		o.Servers = append(o.Servers, d)
+	}
+	for _, s := range r.DenyServers {
+		d, _ := forward.ParseDestination(s)
+		o.Denied = append(o.Denied, d)
+	}
+	f.Server, f.Outbound = forward.Server{}, o
+	if !o.Explicit {
+		f.Listen.Port = uint16(cmp.Or(r.RedirectPort, forward.DefaultRedirectPort))
+		if r.Name == "" {
+			f.Name = "outbound on " + r.Interface
+		}
+	}
+	return f
 }
 
 // rawTLS is a [forward.tls] for go-toml's decoder.
@@ -232,6 +274,7 @@ func (r rawForward) value() forward.Forward {
 		f.Advertise = append(f.Advertise, a)
 	}
 	f.ServerMode, _ = forward.ParseWord[forward.ServerMode]("server_mode", r.ServerMode)
+	f.Source, _ = forward.ParseWord[forward.Source]("source", r.Source)
 	f.TLS = r.TLS.value()
 	f.Limits = forward.Limits{Sessions: r.Sessions, PerClient: r.PerClient, IPv6Prefix: r.IPv6Prefix,
 		LoginFailures: r.LoginFailures}

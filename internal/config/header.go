@@ -34,7 +34,9 @@ func (d *document) readHeader(node *unstable.Node) {
 	case once == logTable:
 		d.onceHeader(once, &d.log, at, name, single)
 	case near == forwardTable.name():
-		d.forwardHeader(at, name, single)
+		d.forwardHeader(forwardTable, at, name, single)
+	case near == outboundTable.name():
+		d.forwardHeader(outboundTable, at, name, single)
 	case near != "":
 		d.report(nil, at, near, "%s: want %s at the top of the file, not a table",
 			near, keys[topTable.find(near)].expected())
@@ -47,24 +49,23 @@ func (d *document) readHeader(node *unstable.Node) {
 
 // forwardHeader begins a forward, even if its header is not quite one: so the faults below it are
 // reported, too.
-func (d *document) forwardHeader(at int, name string, single bool) {
-	switch {
-	case name != forwardTable.name():
-		d.report(nil, at, name, "unknown table %s: did you mean [[forward]]?", brackets(name, single))
+func (d *document) forwardHeader(t table, at int, name string, single bool) {
+	switch s := d.arrayKeys[t]; {
+	case name != t.name():
+		d.report(nil, at, name, "unknown table %s: did you mean %s?", brackets(name, single), t.header())
 	case single:
-		d.report(nil, at, name, "want [[forward]] with two brackets: there may be many")
-	case d.forwardKey.given && !d.forwardKey.bad:
-		d.report(nil, at, name, "[[forward]] cannot follow forward = ... on line %d: "+
-			"write them all as [[forward]]",
-			d.line(d.forwardKey.key))
+		d.report(nil, at, name, "want %s with two brackets: there may be many", t.header())
+	case s.given && !s.bad:
+		d.report(nil, at, name, "%s cannot follow %s = ... on line %d: write them all as %[1]s",
+			t.header(), t.name(), d.line(s.key))
 	}
-	d.table, d.forward, d.skip = forwardTable, d.addForward(at), false
+	d.table, d.forward, d.skip = t, d.addForward(t, at), false
 }
 
 // isTLS reports whether the header of a table is, or should be, that of a forward's TLS.
 func isTLS(parts []string) bool {
-	return len(parts) == 2 && Nearest(parts[0], []string{forwardTable.name()}) != "" &&
-		forwardTable.find(parts[1]) < 0 &&
+	return len(parts) == 2 && Nearest(parts[0], []string{forwardTable.name(), outboundTable.name()}) != "" &&
+		forwardTable.find(parts[1]) < 0 && outboundTable.find(parts[1]) < 0 &&
 		len(parts[1]) > 1 && typos(strings.ToLower(parts[1]), tlsTable.name()) <= maxTypos
 }
 
@@ -78,18 +79,19 @@ func (d *document) tlsHeader(at int, name string, single bool) {
 		return
 	}
 	f := d.forwards[len(d.forwards)-1]
+	want := fmt.Sprintf("[%s.%s]", f.table.name(), key)
 	switch {
 	case f.tls.given:
 		d.reportSecond(tlsTable, f, &f.tls, at)
 		return
 	case f.inline:
-		d.report(f, at, key, "%s cannot follow forward = ... on line %d: write tls = {...} in it",
-			tlsTable.header(), d.line(d.forwardKey.key))
+		d.report(f, at, key, "%s cannot follow %s = ... on line %d: write tls = {...} in it",
+			want, f.table.name(), d.line(d.arrayKeys[f.table].key))
 		return
-	case name != "forward."+key:
-		d.report(f, at, name, "unknown table %s: did you mean %s?", brackets(name, single), tlsTable.header())
+	case name != f.table.name()+"."+key:
+		d.report(f, at, name, "unknown table %s: did you mean %s?", brackets(name, single), want)
 	case !single:
-		d.report(f, at, key, "want %s with one bracket: a forward has one", tlsTable.header())
+		d.report(f, at, key, "want %s with one bracket: a %s has one", want, f.table.name())
 	}
 	f.tls.keyState = keyState{given: true, key: at, at: at}
 	d.table, d.forward, d.skip = tlsTable, f, false

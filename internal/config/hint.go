@@ -12,11 +12,13 @@ import (
 var onceTables = []table{adminTable, logTable}
 
 // topNames returns the names that may stand at the top of the file but those of onceTables.
-func topNames() []string { return append(topTable.keyNames(), forwardTable.name()) }
+func topNames() []string {
+	return append(topTable.keyNames(), forwardTable.name(), outboundTable.name())
+}
 
 // namesIn returns the names of a table's keys, and of the table within it.
 func namesIn(t table) []string {
-	if t == forwardTable {
+	if t == forwardTable || t == outboundTable {
 		return append(t.keyNames(), tlsTable.name())
 	}
 	return t.keyNames()
@@ -41,7 +43,7 @@ func (d *document) keyHint(t table, name string) string {
 	switch t {
 	case topTable:
 		return hintAtTop(name)
-	case forwardTable, tlsTable:
+	case forwardTable, outboundTable, tlsTable:
 		return hintInForward(t, name)
 	}
 	return hintInOnce(t, name)

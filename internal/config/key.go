@@ -34,11 +34,14 @@ type Key struct {
 	flag    string        // the flag, if it is not Name with dashes
 	missing string        // what to write, if the key must be given; empty: it may be left out
 	table   table         // of the file
-	kind    unstable.Kind // String, Integer, Bool, or Array of strings
+	kind    unstable.Kind // String, Integer, Bool, or Array
+	element unstable.Kind // of an Array: Integer; Invalid: String
 	words   []string      // the words that it takes, the default first; nil: it takes more than a few words
 	bounds  string        // of a number or a time, for Doc
 	parse   parseFunc
 	isSet   func(values) bool // whether the values say more than the default; nil with Needs empty
+
+	published bool // a key of [[forward]] that [[outbound]] does not have
 }
 
 // Need is what a key needs to change anything.
@@ -67,6 +70,7 @@ type table uint8
 const (
 	topTable table = iota // the keys above any header
 	forwardTable
+	outboundTable // has the keys of forwardTable, too, but for those that are published
 	tlsTable
 	adminTable
 	logTable
@@ -74,11 +78,12 @@ const (
 
 // tables is how a file names the tables: by their headers, and as keys.
 var tables = [...]struct{ header, name string }{
-	topTable:     {"", ""},
-	forwardTable: {"[[forward]]", "forward"},
-	tlsTable:     {"[forward.tls]", "tls"},
-	adminTable:   {"[admin]", "admin"},
-	logTable:     {"[log]", "log"},
+	topTable:      {"", ""},
+	forwardTable:  {"[[forward]]", "forward"},
+	outboundTable: {"[[outbound]]", "outbound"},
+	tlsTable:      {"[forward.tls]", "tls"},
+	adminTable:    {"[admin]", "admin"},
+	logTable:      {"[log]", "log"},
 }
 
 func (t table) header() string { return tables[t].header }
@@ -86,15 +91,20 @@ func (t table) name() string   { return tables[t].name }
 
 // prefix is what the full names of the table's keys begin with.
 func (t table) prefix() string {
-	if t == topTable || t == forwardTable {
+	if t == topTable || t == forwardTable || t == outboundTable {
 		return ""
 	}
 	return t.name() + "."
 }
 
+// has reports whether a key may stand in the table.
+func (t table) has(k *Key) bool {
+	return k.table == t || t == outboundTable && k.table == forwardTable && !k.published
+}
+
 // find returns the index in keys of the table's key of a name, and -1 if it has none.
 func (t table) find(name string) int {
-	if i, known := keyIndex[t.prefix()+name]; known && keys[i].table == t && keys[i].shortName() == name {
+	if i, known := keyIndex[t.prefix()+name]; known && t.has(&keys[i]) && keys[i].shortName() == name {
 		return i
 	}
 	return -1
@@ -104,7 +114,7 @@ func (t table) find(name string) int {
 func (t table) keyNames() []string {
 	var names []string
 	for i := range keys {
-		if keys[i].table == t {
+		if t.has(&keys[i]) {
 			names = append(names, keys[i].shortName())
 		}
 	}
@@ -117,8 +127,8 @@ func (k *Key) shortName() string { return strings.TrimPrefix(k.Name, k.table.pre
 // Words returns the words that the key takes, the default first; nil: it takes more than a few words.
 func (k *Key) Words() []string { return slices.Clone(k.words) }
 
-// Flag returns the name of the key's flag of `ftpgate forward`, without dashes before it; "": it is one of
-// the arguments LISTEN and SERVER.
+// Flag returns the name of the key's flag, without dashes before it; "": it is one of the arguments LISTEN and
+// SERVER of `ftpgate forward`.
 func (k *Key) Flag() string {
 	switch {
 	case k.missing != "":
@@ -163,6 +173,9 @@ const mustBeGiven = "must be given"
 func (k *Key) expected() string {
 	switch k.kind {
 	case unstable.Array:
+		if k.element == unstable.Integer {
+			return "an array of integers like " + k.Example
+		}
 		return "an array of strings like " + k.Example
 	case unstable.Integer:
 		return "an integer like " + k.Example
@@ -183,8 +196,22 @@ func shortTime(v time.Duration) string {
 	return s
 }
 
-// Keys returns every key, in the order of the documents and of `ftpgate forward --help`.
+// Keys returns every key, in the order of the documents.
 func Keys() []Key { return slices.Clone(keys) }
+
+// ForwardKeys returns the keys that `ftpgate forward` has flags or arguments for, in the order of its help.
+func ForwardKeys() []Key {
+	return slices.DeleteFunc(Keys(), func(k Key) bool { return k.table == outboundTable })
+}
+
+// OutboundKeys returns the keys that `ftpgate outbound` has flags for, in the order of its help.
+func OutboundKeys() []Key {
+	all := slices.DeleteFunc(Keys(), func(k Key) bool { return k.published })
+	for i := range all {
+		all[i].missing = "" // none of the keys of both kinds must be given
+	}
+	return all
+}
 
 // inTable completes the entries of one table.
 func inTable(t table, entries ...Key) []Key {

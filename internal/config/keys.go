@@ -17,7 +17,7 @@ import (
 // keys is the table of keys: to add a key, add an entry here and the field that it sets. Those of a
 // forward stand first.
 var (
-	ofForward       = slices.Concat(forwardKeys(), dataKeys(), limitKeys(), tlsKeys())
+	ofForward       = slices.Concat(forwardKeys(), outboundKeys(), dataKeys(), limitKeys(), tlsKeys())
 	keys            = slices.Concat(ofForward, topKeys(), adminKeys(), logKeys())
 	forwardKeyCount = len(ofForward)
 	keyIndex        = indexKeys(keys)
@@ -45,6 +45,7 @@ func forwardKeys() []Key {
 				` of the gateway, IPv4 and IPv6`,
 		}, parseListen),
 		custom(Key{Name: "server", Argument: "SERVER", Example: `"ftp.example.com:21"`,
+			published: true,
 			missing:   "say which server they reach",
 			Otherwise: fmt.Sprintf("%s; port %d", mustBeGiven, forward.DefaultServerPort),
 			Help:      "the FTP server",
@@ -53,7 +54,7 @@ func forwardKeys() []Key {
 			v.Server, err = forward.ParseServer(text)
 			return err
 		}),
-		word(Key{Name: "tracking", Example: `"proxy"`,
+		word(Key{Name: "tracking", Example: `"proxy"`, published: true,
 			Help: "who follows the FTP dialogue",
 			Doc:  `who follows the FTP dialogue: "proxy", "kernel" or "none"`,
 		}, func(v values) *forward.Tracking { return &v.Tracking }),
@@ -100,7 +101,7 @@ func dataKeys() []Key {
 			Doc: fmt.Sprintf(`the gateway's ports for data connections, "FIRST-LAST", from %d on`,
 				forward.LowestDataPort),
 		}, func(v values) *forward.PortRange { return &v.PassivePorts }),
-		list(Key{Name: "advertise", Needs: NeedProxy, Argument: "ADDR[,PREFIX=ADDR...]",
+		list(Key{Name: "advertise", Needs: NeedProxy, Argument: "ADDR[,PREFIX=ADDR...]", published: true,
 			Example:   `["198.51.100.7"]`,
 			Otherwise: "the address that the client dialled",
 			Help:      "the address that a 227 names",
@@ -112,6 +113,11 @@ func dataKeys() []Key {
 			Doc: `how the gateway asks the server for data connections: "client" (as the client asks) or` +
 				` "passive"`,
 		}, func(v values) *forward.ServerMode { return &v.ServerMode }),
+		word(Key{Name: "source", Needs: NeedProxy, Example: `"client"`,
+			Help: "whose address the server sees",
+			Doc: `whose address the server sees: "gateway" (the gateway's own) or "client", which needs a` +
+				` [way back through the gateway](outbound.md#the-clients-own-address)`,
+		}, func(v values) *forward.Source { return &v.Source }),
 	)
 }
 
@@ -137,6 +143,9 @@ func parseListen(v values, text string) error {
 	l, err := forward.ParseListen(text)
 	l.Interface = v.Listen.Interface
 	v.Listen = l
+	if v.Outbound != nil {
+		v.Outbound.Explicit = true
+	}
 	return err
 }
 

@@ -33,7 +33,7 @@ func TestNeeds(t *testing.T) {
 					string(k.Needs) +
 					` = "required", or leave ` + k.Name + " out"
 			}
-			_, err := FromValues(given)
+			_, err := FromValues(false, given)
 			if got := onlyText(err, k.Name); got != want {
 				t.Errorf("%s with tracking %s: got %q; want %q", k.Name, tracking, got, want)
 			}
@@ -65,7 +65,7 @@ func TestNeedsMet(t *testing.T) {
 		default:
 			continue
 		}
-		if _, err := FromValues(append(given, Value{k.Name, strings.Trim(k.Example, `[]"`)})); err != nil {
+		if _, err := FromValues(false, append(given, Value{k.Name, strings.Trim(k.Example, `[]"`)})); err != nil {
 			t.Errorf("%s: got %v; want no fault", k.Name, err)
 		}
 	}
@@ -86,7 +86,7 @@ func onlyText(err error, key string) string {
 // TestNeedsDefault: the default written out is no fault, whatever the tracking.
 func TestNeedsDefault(t *testing.T) {
 	given := []Value{{"listen", ":2121"}, {"server", "203.0.113.21"}, {"tracking", "kernel"}}
-	without, err := FromValues(given)
+	without, err := FromValues(false, given)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestNeedsDefault(t *testing.T) {
 		if len(k.words) == 0 && !k.IsBool() || k.Needs == "" {
 			continue // a limit or a range says more than nothing
 		}
-		with, err := FromValues(append(given[:len(given):len(given)], Value{k.Name, k.Default}))
+		with, err := FromValues(false, append(given[:len(given):len(given)], Value{k.Name, k.Default}))
 		if err != nil || !reflect.DeepEqual(with, without) {
 			t.Errorf("%s = %s: got %+v, error %v; want %+v", k.Name, k.Default, with, err, without)
 		}

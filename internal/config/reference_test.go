@@ -47,7 +47,11 @@ func TestExamples(t *testing.T) {
 	for i, k := range keys {
 		text := k.Name + " = " + k.Example + "\n"
 		if i < forwardKeyCount {
-			text = "[[forward]]\n" + text
+			header := forwardTable.header()
+			if k.table == outboundTable {
+				header = outboundTable.header()
+			}
+			text = header + "\n" + text
 		}
 		d := newDocument([]byte(text))
 		d.read()

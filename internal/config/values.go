@@ -10,12 +10,15 @@ import (
 // for each of its strings.
 type Value struct{ Key, Text string }
 
-// FromValues makes a Config of one forward, as a file with these keys and values would. The error is Faults
+// FromValues makes a Config of one forward, or of one outbound, as a file with these keys and values would. The error is Faults
 // without places; only their Key and Text are set, in the order of the values, and Text does not name the
 // forward. A key that no file has is the caller's mistake, and panics.
-func FromValues(given []Value) (*Config, error) {
-	d := newDocument(nil)
-	f := d.addForward(0)
+func FromValues(outbound bool, given []Value) (*Config, error) {
+	d, t := newDocument(nil), forwardTable
+	if outbound {
+		t = outboundTable
+	}
+	f := d.addForward(t, 0)
 	for at, value := range given { // the place is the number of the value
 		i, known := keyIndex[value.Key]
 		if !known {

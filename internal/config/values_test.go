@@ -10,7 +10,7 @@ import (
 
 // TestFromValues: values make the forward that a file with the same values makes.
 func TestFromValues(t *testing.T) {
-	got, err := FromValues([]Value{
+	got, err := FromValues(false, []Value{
 		{"listen", ":2121"}, {"server", "ftp.example.com"}, {"drain", "0s"}, {"resolve", "2s"},
 		{"clients", "192.168.5.0/24"}, {"clients", "192.168.6.17"}, {"advertise", "198.51.100.7"},
 		{"advertise", "10.0.0.0/8=gate"},
@@ -48,7 +48,7 @@ session_reuse = false
 
 // TestFromValuesFaults: every fault once, in the order of the values.
 func TestFromValuesFaults(t *testing.T) {
-	_, err := FromValues([]Value{
+	_, err := FromValues(false, []Value{
 		{"listen", "192.168.5.2"}, {"server", "127.0.0.1"}, {"data", "kernal"}, {"drain", "x"},
 		{"clients", "10.0.0.0/8"}, {"clients", "10.1.0.0/16"}, {"passive_ports", "20"},
 		{"max_sessions", "1e3"},
@@ -81,7 +81,7 @@ func TestFromValuesFaults(t *testing.T) {
 func TestHealth(t *testing.T) {
 	forward := []Value{{"listen", ":2121"}, {"server", "ftp.example.com"}}
 	for text, want := range map[string]time.Duration{"off": 0, "5s": 5 * time.Second, "24h": 24 * time.Hour} {
-		c, err := FromValues(append(forward, Value{"health", text}))
+		c, err := FromValues(false, append(forward, Value{"health", text}))
 		if err != nil || c.Health != want {
 			t.Errorf("%s: got %+v, error %v; want %s", text, c, err, want)
 		}
@@ -91,7 +91,7 @@ func TestHealth(t *testing.T) {
 		"25h":   `health: health "25h": want 24h or less, or "off"`,
 		"never": `health: health "never": want a number with a unit, like "30s" or "5m", or "off"`,
 	} {
-		if _, err := FromValues(append(forward, Value{"health", text})); err == nil || err.Error() != want {
+		if _, err := FromValues(false, append(forward, Value{"health", text})); err == nil || err.Error() != want {
 			t.Errorf("%s: got error %v; want %q", text, err, want)
 		}
 	}

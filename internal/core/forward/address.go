@@ -82,7 +82,8 @@ func (l Listen) AcceptsFamily(addr netip.Addr) bool {
 	return !l.Addr.IsValid() || l.Addr.Is4() == addr.Is4()
 }
 
-// Server is the FTP server behind a forward, by address or by name.
+// Server is the FTP server behind a forward, by address or by name. The zero value is any server, of an
+// outbound.
 type Server struct {
 	Host string // an address (without brackets) or a name
 	Port uint16
@@ -118,13 +119,19 @@ func ParseServer(s string) (Server, error) {
 	return srv, nil
 }
 
-// String returns what ParseServer reads, with the port.
+// String returns what ParseServer reads, with the port; "any server" for the zero value.
 func (s Server) String() string {
+	if s.Host == "" {
+		return anyServer
+	}
 	if addr, ok := s.Addr(); ok {
 		return netip.AddrPortFrom(addr, s.Port).String()
 	}
 	return s.Host + ":" + strconv.Itoa(int(s.Port))
 }
+
+// anyServer is the text of an outbound's server.
+const anyServer = "any server"
 
 // Addr returns the server's address, and false if only its name is known.
 func (s Server) Addr() (netip.Addr, bool) {

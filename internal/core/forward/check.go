@@ -53,6 +53,9 @@ func checkAlone(f Forward, report reportFunc) {
 		}
 	}
 	checkServerPorts(f, report)
+	if f.Outbound != nil {
+		checkOutbound(f, report)
+	}
 	if f.Tracking == TrackingProxy {
 		checkProxy(f, report)
 	}
@@ -104,6 +107,9 @@ func checkProxy(f Forward, report reportFunc) {
 	}
 	checkAdvertise(f, report)
 	checkTLS(f, report)
+	if f.Source == SourceClient {
+		checkSource(f, report)
+	}
 	if f.Data == DataKernel {
 		checkDataKernel(f, report)
 	}

@@ -22,6 +22,8 @@ type claims struct {
 	listens  map[listenPoint][]int // by listen address and port
 	ports    map[uint16][]int      // by listen port alone
 	reserved *portClaims
+
+	transparent []int // the outbounds that the kernel redirects clients to
 }
 
 func newClaims(forwards []Forward) *claims {
@@ -35,6 +37,9 @@ func newClaims(forwards []Forward) *claims {
 	for i, f := range forwards {
 		if _, again := c.names[f.Name]; !again {
 			c.names[f.Name] = i
+		}
+		if f.Transparent() {
+			c.transparent = append(c.transparent, i)
 		}
 		at := listenPoint{f.Listen.Addr, f.Listen.Port}
 		c.listens[at] = append(c.listens[at], i)
@@ -83,8 +88,23 @@ func (c *claims) check(i int, report reportFunc) {
 			break
 		}
 	}
+	c.checkRedirects(i, report)
 	c.checkLoop(i, report)
 	c.checkReserved(i, report)
+}
+
+// checkRedirects refuses an outbound whose clients an earlier one takes.
+func (c *claims) checkRedirects(i int, report reportFunc) {
+	f := c.forwards[i]
+	if !f.Transparent() {
+		return
+	}
+	for _, j := range c.transparent {
+		if o := c.forwards[j]; j < i && f.redirectsLike(o) {
+			report("interface", "clients on %s at these ports belong to outbound %q", f.Listen.Interface, o.Name)
+			return
+		}
+	}
 }
 
 // checkLoop refuses a server that is a listen address of the gateway.

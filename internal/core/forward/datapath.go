@@ -5,7 +5,7 @@ package forward
 // kernel.
 func (f Forward) UsualPath(kernelUsable bool) DataPath {
 	switch always, mayBe := f.encryptsData(); {
-	case !kernelUsable || !f.MayUseKernel() || always:
+	case !kernelUsable || f.Data == DataRelay && f.Tracking == TrackingProxy || always:
 		return DataRelay
 	case mayBe:
 		return DataAuto

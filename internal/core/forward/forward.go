@@ -11,11 +11,12 @@ import (
 	"unicode"
 )
 
-// Forward is one published server: a listen address on the gateway and the server behind it.
+// Forward is one published server: a listen address on the gateway and the server behind it. An outbound is a
+// forward without a server: its clients choose one.
 type Forward struct {
 	Name     string         // in log lines and faults; unique within a configuration
 	Listen   Listen         // where clients connect
-	Server   Server         // the server that they reach
+	Server   Server         // the server that they reach; zero for an outbound
 	Tracking Tracking       // how the gateway follows the FTP dialogue
 	Clients  []netip.Prefix // the clients that may use it; empty: all
 	// ServerPorts is the server's passive ports, translated one to one: for all clients with tracking none,
@@ -27,6 +28,8 @@ type Forward struct {
 	PassivePorts PortRange   // the gateway's ports for them; empty: DefaultPassivePorts
 	Advertise    []Advertise // the address in a 227; empty: the address that the client dialled
 	ServerMode   ServerMode  // how the gateway asks the server for data connections
+	Source       Source      // whose address the server sees
+	Outbound     *Outbound   // what makes it an outbound; nil: it is none
 	Limits       Limits
 	TLS          TLS
 }
@@ -38,10 +41,28 @@ type Resolved struct {
 	Server4, Server6 netip.Addr
 	Servers          []netip.Addr // tracking proxy: all of the server's addresses, in the resolver's order
 	Advertised       []Advertised // of Advertise, in its order
+	Reach            Reach        // of an outbound
 }
 
-// HasServer reports whether the server has an address: without one the forward is not served.
-func (r Resolved) HasServer() bool { return r.Server4.IsValid() || r.Server6.IsValid() }
+// HasServer reports whether the server has an address: without one the forward is not served. The servers of
+// an outbound need none.
+func (r Resolved) HasServer() bool {
+	return r.Outbound != nil || r.Server4.IsValid() || r.Server6.IsValid()
+}
+
+// ToServer returns an outbound as the forward to the server that a client has chosen.
+func (r Resolved) ToServer(server netip.AddrPort) Resolved {
+	addr := server.Addr()
+	r.Server = Server{Host: addr.String(), Port: server.Port()}
+	r.Servers = []netip.Addr{addr}
+	r.Server4, r.Server6 = netip.Addr{}, netip.Addr{}
+	if addr.Is4() {
+		r.Server4 = addr
+	} else {
+		r.Server6 = addr
+	}
+	return r
+}
 
 // ServerAddrs returns the server's addresses in the order in which to try them; nil: it has none.
 func (r Resolved) ServerAddrs() []netip.Addr {
@@ -64,10 +85,14 @@ func (f Forward) CanReach(server netip.Addr) bool {
 }
 
 // NeedsKernel reports whether the forward cannot be served without the kernel's tables.
-func (f Forward) NeedsKernel() bool { return f.Tracking != TrackingProxy || f.Data == DataKernel }
+func (f Forward) NeedsKernel() bool {
+	return f.Tracking != TrackingProxy || f.Data == DataKernel || f.HidesGateway()
+}
 
 // MayUseKernel reports whether the forward uses the kernel's tables if they are available.
-func (f Forward) MayUseKernel() bool { return f.Tracking != TrackingProxy || f.Data != DataRelay }
+func (f Forward) MayUseKernel() bool {
+	return f.Tracking != TrackingProxy || f.Data != DataRelay || f.HidesGateway()
+}
 
 // DataPorts returns the range of the gateway's ports that the forward's data connections use.
 func (f Forward) DataPorts() PortRange {
