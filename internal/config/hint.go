@@ -40,6 +40,9 @@ func (d *document) keyHint(t table, name string) string {
 	if hint := synonymHint(name); hint != "" && t.find(name) < 0 {
 		return hint
 	}
+	if t == forwardTable && outboundTable.find(name) >= 0 {
+		return ": it belongs below an " + outboundTable.header()
+	}
 	switch t {
 	case topTable:
 		return hintAtTop(name)

@@ -22,7 +22,7 @@ func outboundKeys() []Key {
 		}, forward.ParseServerPort, func(v values) *[]uint16 { return &v.Outbound.Ports })),
 		destinations(Key{Name: "servers", flag: "server", Example: `["203.0.113.0/24", "ftp.example.com"]`,
 			Otherwise: "all servers",
-			Help:      "servers that clients may reach: address, prefix or name; repeatable",
+			Help:      "servers that clients may reach; repeatable",
 			Doc:       "the servers that clients may reach: addresses, prefixes with no host bits set, and names",
 		}, func(v values) *[]forward.Destination { return &v.Outbound.Servers }),
 		destinations(Key{Name: "deny_servers", flag: "deny-server", Example: `["203.0.113.66"]`,

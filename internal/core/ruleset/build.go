@@ -17,13 +17,17 @@ import (
 func Build(name string, all []forward.Resolved, inUse ...forward.PortRange) Table {
 	b := builder{sets: map[string]*Set{}}
 	forwards := withoutProxy(all)
-	pinholes := slices.ContainsFunc(all, mayCarryData)
+	pinholes, hides := slices.ContainsFunc(all, mayCarryData), slices.ContainsFunc(all, hidesGateway)
 	ranges := passthroughRanges(all, inUse)
 	for _, v := range versions {
 		if pinholes {
 			b.addPinholes(v)
 		}
 		b.addPassthroughs(v, ranges)
+		if hides {
+			b.addOwnSources(v)
+			b.addRedirects(v, all)
+		}
 		for _, k := range kinds {
 			b.addKind(v, k, forwards)
 		}
@@ -37,10 +41,14 @@ func Build(name string, all []forward.Resolved, inUse ...forward.PortRange) Tabl
 			Chain{"helper", "filter", "prerouting", Mangle, slices.Concat(b.resets, b.helper)})
 	}
 	if pinholes || len(ranges) > 0 || len(forwards) > 0 {
-		rules := slices.Concat(logFirst(name, all), b.pinholes, b.control, b.ports)
+		rules := slices.Concat(logFirst(name, all), b.pinholes, b.control, b.ports, b.redirects)
 		t.Chains = append(t.Chains, Chain{"prerouting", "nat", "prerouting", DstNAT, rules})
 		if pinholes || t.Helper {
 			t.Chains = append(t.Chains, Chain{logChain, "filter", "forward", Security, []Rule{logEnds(name)}})
+		}
+		if hides { // another table that masquerades must not come first
+			t.Chains = append(t.Chains, Chain{"sources", "nat", "postrouting", BeforeSrcNAT, b.sources})
+			b.sources = nil
 		}
 		t.Chains = append(t.Chains,
 			Chain{"postrouting", "nat", "postrouting", SrcNAT, slices.Concat(b.sources, b.masquerade)})
@@ -54,6 +62,7 @@ type builder struct {
 	sets                     map[string]*Set
 	helper, resets           []Rule // chain helper
 	pinholes, control, ports []Rule // chain prerouting
+	redirects                []Rule // chain prerouting
 	sources, masquerade      []Rule // chain postrouting
 }
 

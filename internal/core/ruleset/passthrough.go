@@ -62,7 +62,7 @@ func (b *builder) addPassthroughs(v Version, ranges []forward.PortRange) {
 			b.sets[s.Name] = &s
 		}
 		b.pinholes = append(b.pinholes, Rule{PortIn{ports}, Translate{v, dest.Key, dest.Name, false}})
-		b.sources = append(b.sources,
-			Rule{Translated{}, PortIn{ports}, TranslateSource{v, source.Key, source.Name}})
+		// without Translated: the clients of an outbound dial the server's own address and port
+		b.sources = append(b.sources, Rule{PortIn{ports}, TranslateSource{v, source.Key, source.Name}})
 	}
 }

@@ -20,6 +20,7 @@
 //	postrouting  srcnat (100)    postrouting  gives connections through a pinhole or a passthrough range the
 //	                                          address that the far end expects; masquerades everything else
 //	                                          that prerouting translated, and nothing more
+//	sources      srcnat - 10     postrouting  the first part of it, where an end sees the other end's address
 //
 // A forward with tracking proxy has no element: its control connections end in ftpgate, and its data
 // connections come through pinholes and passthrough ranges, which kernel/nftset adds and deletes while the
@@ -79,16 +80,17 @@ type Column uint8
 
 // The columns, in the order in which keys name them.
 const (
-	ColumnInterface Column = iota // iifname
-	ColumnBanned                  // ip saddr, a range of addresses
-	ColumnClient                  // ip saddr, a prefix
-	ColumnListen                  // ip daddr before translation
-	ColumnDialled                 // ct original ip daddr: what the client dialled, as seen after translation
-	ColumnServer                  // ip daddr after translation
-	ColumnSource                  // ip saddr, one address
-	ColumnPort                    // tcp dport
-	ColumnTo                      // value: address to translate to
-	ColumnToPort                  // value: port to translate to
+	ColumnInterface  Column = iota // iifname
+	ColumnBanned                   // ip saddr, a range of addresses
+	ColumnClient                   // ip saddr, a prefix
+	ColumnListen                   // ip daddr before translation
+	ColumnDialled                  // ct original ip daddr: what the client dialled, as seen after translation
+	ColumnServer                   // ip daddr after translation
+	ColumnSource                   // ip saddr, one address
+	ColumnSourcePort               // tcp sport, of a connection of the gateway's own
+	ColumnPort                     // tcp dport
+	ColumnTo                       // value: address to translate to
+	ColumnToPort                   // value: port to translate to
 )
 
 // Chain is a base chain with policy accept.
@@ -112,6 +114,7 @@ var (
 	Mangle       = Priority{"mangle", -150}
 	DstNAT       = Priority{"dstnat", -100}
 	Security     = Priority{"security", 50}
+	BeforeSrcNAT = Priority{"srcnat - 10", 90}
 	SrcNAT       = Priority{"srcnat", 100}
 )
 

@@ -31,6 +31,8 @@ type (
 	FamilyIs struct{ Version Version }
 	// ToGateway matches packets to the gateway itself: fib daddr type local
 	ToGateway struct{}
+	// ToOtherHost matches packets to one other host: fib daddr type unicast
+	ToOtherHost struct{}
 	// Translated matches connections whose destination was translated: ct status dnat
 	Translated struct{}
 	// In matches packets whose key is in a set: ip daddr . tcp dport @helper4
@@ -56,6 +58,8 @@ type (
 		Key     []Column
 		Map     string
 	}
+	// Redirect leads the connection to a port of the gateway: redirect to :8021
+	Redirect struct{ Port uint16 }
 	// Masquerade gives the connection the gateway's own address as its source: masquerade
 	Masquerade struct{}
 	// Reset refuses the connection: reject with tcp reset
@@ -80,6 +84,8 @@ func (s PortBelow) text() string  { return fmt.Sprintf("tcp dport < %d", s.Port)
 func (s PortIn) text() string     { return "tcp dport " + portsText(s.Ports) }
 func (s FamilyIs) text() string   { return "meta nfproto ipv" + s.Version.digit() }
 func (ToGateway) text() string    { return "fib daddr type local" }
+func (ToOtherHost) text() string  { return "fib daddr type unicast" }
+func (s Redirect) text() string   { return fmt.Sprintf("redirect to :%d", s.Port) }
 func (Translated) text() string   { return "ct status dnat" }
 func (s In) text() string         { return fields(s.Version, s.Key) + " @" + s.Set }
 func (AttachHelper) text() string { return "ct helper set " + strconv.Quote(HelperName) }
@@ -125,6 +131,8 @@ func fields(v Version, key []Column) string {
 			parts[i] = v.protocol() + " daddr"
 		case ColumnDialled:
 			parts[i] = "ct original " + v.protocol() + " daddr"
+		case ColumnSourcePort:
+			parts[i] = "tcp sport"
 		case ColumnPort:
 			parts[i] = "tcp dport"
 		default:
@@ -141,7 +149,7 @@ func types(addr string, columns []Column) string {
 		switch c {
 		case ColumnInterface:
 			parts[i] = "ifname"
-		case ColumnPort, ColumnToPort:
+		case ColumnSourcePort, ColumnPort, ColumnToPort:
 			parts[i] = "inet_service"
 		default:
 			parts[i] = addr

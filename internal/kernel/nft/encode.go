@@ -95,7 +95,7 @@ func concat(v ruleset.Version, columns []ruleset.Column) nftables.SetDatatype {
 		switch c {
 		case ruleset.ColumnInterface:
 			types[i] = nftables.TypeIFName
-		case ruleset.ColumnPort, ruleset.ColumnToPort:
+		case ruleset.ColumnSourcePort, ruleset.ColumnPort, ruleset.ColumnToPort:
 			types[i] = nftables.TypeInetService
 		default:
 			types[i] = nftables.TypeIP6Addr

@@ -21,7 +21,9 @@ const (
 
 	ctStatusDNAT     = 1 << 5 // IPS_DST_NAT
 	objectCtHelper   = 3      // NFT_OBJECT_CT_HELPER
+	routeUnicast     = 1      // RTN_UNICAST
 	routeLocal       = 2      // RTN_LOCAL
+	natPortSpecified = 1 << 1 // NF_NAT_RANGE_PROTO_SPECIFIED
 	helperNameLength = 16     // NF_CT_HELPER_NAME_LEN
 	registerFirst    = 1      // NFT_REG_1, sixteen bytes
 	registerFirst32  = 8      // NFT_REG32_00, the same place in words of four
@@ -63,8 +65,12 @@ func (e *encoder) statement(s ruleset.Statement) {
 	case ruleset.FamilyIs: // meta nfproto ipv4
 		e.family(s.Version)
 	case ruleset.ToGateway: // fib daddr type local
-		e.add(&expr.Fib{Register: registerFirst, FlagDADDR: true, ResultADDRTYPE: true},
-			equal(binaryutil.NativeEndian.PutUint32(routeLocal)))
+		e.destinationType(routeLocal)
+	case ruleset.ToOtherHost: // fib daddr type unicast
+		e.destinationType(routeUnicast)
+	case ruleset.Redirect: // redirect to :8021
+		e.add(&expr.Immediate{Register: registerFirst, Data: port(s.Port)},
+			&expr.Redir{RegisterProtoMin: registerFirst, Flags: natPortSpecified})
 	case ruleset.In: // ip daddr . tcp dport @set
 		e.key(s.Version, s.Key)
 		e.add(&expr.Lookup{SourceRegister: registerFirst, SetName: s.Set})
@@ -93,6 +99,12 @@ func (e *encoder) statement(s ruleset.Statement) {
 	default:
 		panic(fmt.Sprintf("nft: statement %T", s))
 	}
+}
+
+// destinationType matches destinations of one type (rtnetlink(7), rtm_type).
+func (e *encoder) destinationType(routeType uint32) {
+	e.add(&expr.Fib{Register: registerFirst, FlagDADDR: true, ResultADDRTYPE: true},
+		equal(binaryutil.NativeEndian.PutUint32(routeType)))
 }
 
 // conntrack writes a match of what conntrack knows.
@@ -184,7 +196,7 @@ func protocolFamily(v ruleset.Version) byte {
 func (e *encoder) key(v ruleset.Version, columns []ruleset.Column) {
 	for _, c := range columns {
 		switch c {
-		case ruleset.ColumnPort:
+		case ruleset.ColumnSourcePort, ruleset.ColumnPort:
 			e.tcp()
 		case ruleset.ColumnInterface:
 		default:
@@ -230,6 +242,8 @@ func loadField(v ruleset.Version, c ruleset.Column, reg uint32) (expr.Any, int) 
 		return address(destination), size
 	case ruleset.ColumnDialled:
 		return &expr.Ct{Key: dialled, Register: reg}, size
+	case ruleset.ColumnSourcePort:
+		return transportField(reg, 0, 2), 2
 	case ruleset.ColumnPort:
 		return destinationPort(reg), 2
 	}

@@ -73,9 +73,24 @@ func Cases() []Case {
 			proxied(forward.DataRelay),
 			Forward("plc", "192.168.5.2:2122", "203.0.113.7", forward.TrackingKernel),
 		}},
+		{Name: "outbound", Forwards: []forward.Resolved{
+			outbound("lan", "lan0", 8021, []uint16{21, 2121}, "192.168.5.0/24", "2001:db8:5::/64"),
+			outbound("all", "dmz0", 8021, nil),
+			outbound("old", "lan1", 8022, nil, "10.0.0.0/8"),
+			Forward("plc", "192.168.5.2:2122", "203.0.113.7", forward.TrackingKernel),
+		}},
+		{Name: "source-client", Forwards: []forward.Resolved{with(proxied(forward.DataRelay),
+			func(f *forward.Resolved) { f.Source = forward.SourceClient })}},
 		{Name: "banned", Forwards: banned(), Bans: Bans("192.0.2.7", "192.0.2.64-192.0.2.95",
 			"255.255.255.0-255.255.255.255", "2001:db8:7::-2001:db8:7:ffff:ffff:ffff:ffff:ffff")},
 	}
+}
+
+// outbound returns an outbound for clients on an interface.
+func outbound(name, iface string, redirect uint16, ports []uint16, from ...string) forward.Resolved {
+	return with(forward.Resolved{Forward: forward.Forward{Name: name,
+		Listen:   forward.Listen{Interface: iface, Port: redirect},
+		Outbound: &forward.Outbound{Ports: ports}}}, clients(from...))
 }
 
 // banned returns forwards whose clients may be banned: with every tracking, two of which share ports, and
