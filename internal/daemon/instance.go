@@ -23,6 +23,7 @@ import (
 	"ftpgate/internal/gateway/ipforward"
 	"ftpgate/internal/gateway/repair"
 	"ftpgate/internal/kernel/nft"
+	"ftpgate/internal/kernel/system"
 	"ftpgate/internal/observe/health"
 	"ftpgate/internal/observe/loglimit"
 	"ftpgate/internal/observe/metrics"
@@ -97,6 +98,8 @@ func (d *Daemon) newInstance() *instance {
 		DataPath: r.paths.For,
 		Refused:  r.metrics.Refused,
 		Banned:   r.bans.Refuses,
+		Transparent: proxy.Transparent{Dialled: system.OriginalDestination, Own: r.paths.IsOwn,
+			Show: r.paths.ShowSource},
 	})
 	r.status = &status.Source{
 		Version: version.String(), File: d.File, Table: d.Table, Started: r.started,

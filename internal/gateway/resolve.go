@@ -80,6 +80,12 @@ func (l *lookups) of(host string) ([]netip.Addr, error) {
 // server returns a forward with the addresses of its server, and findings about them.
 func (l *lookups) server(f forward.Forward) (r forward.Resolved, findings []finding.Finding) {
 	r.Forward = f
+	if f.Outbound != nil {
+		r.Reach.Allowed, findings = l.reached(f, f.Outbound.Servers)
+		var wrong []finding.Finding
+		r.Reach.Denied, wrong = l.reached(f, f.Outbound.Denied)
+		return r, append(findings, wrong...)
+	}
 	addrs, err := l.of(f.Server.Host)
 	if err != nil {
 		findings = append(findings, unresolved(f, "server", f.Server.Host, err))
@@ -93,6 +99,24 @@ func (l *lookups) server(f forward.Forward) (r forward.Resolved, findings []find
 		findings = append(findings, wrongFamily(f, addrs))
 	}
 	return r, findings
+}
+
+// reached returns destinations of an outbound with their addresses, and findings about their names.
+func (l *lookups) reached(f forward.Forward, of []forward.Destination) (all []forward.Reached,
+	findings []finding.Finding) {
+	for _, d := range of {
+		var addrs []netip.Addr
+		if !d.Prefix.IsValid() {
+			var err error
+			if addrs, err = l.of(d.Host); err != nil {
+				w := unresolved(f, "server", d.Host, err)
+				w.Severity = finding.Warning
+				findings = append(findings, w)
+			}
+		}
+		all = append(all, forward.Reached{Destination: d, Addrs: addrs})
+	}
+	return all, findings
 }
 
 // advertised returns the addresses that a forward advertises, and findings about them.
@@ -128,6 +152,9 @@ func (g *Gateway) addressesInUse() map[string][]netip.Addr {
 	for _, f := range forwards {
 		add(f.Server.Host, f.Servers...) // in their order
 		add(f.Server.Host, f.Server4, f.Server6)
+		for _, d := range slices.Concat(f.Reach.Allowed, f.Reach.Denied) {
+			add(d.Host, d.Addrs...)
+		}
 		for i, a := range f.Advertised {
 			add(f.Advertise[i].Host, a.Addr)
 		}
@@ -198,7 +225,15 @@ func (g *Gateway) lookUp(ctx context.Context, forwards []forward.Forward) *looku
 func hosts(forwards []forward.Forward) []string {
 	var all []string
 	for _, f := range forwards {
-		all = append(all, f.Server.Host)
+		if f.Outbound == nil {
+			all = append(all, f.Server.Host)
+		} else {
+			for _, d := range slices.Concat(f.Outbound.Servers, f.Outbound.Denied) {
+				if !d.Prefix.IsValid() {
+					all = append(all, d.Host)
+				}
+			}
+		}
 		for _, a := range f.Advertise {
 			all = append(all, a.Host)
 		}

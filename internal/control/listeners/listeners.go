@@ -38,6 +38,7 @@ type Shared struct {
 	// DataPath returns the data path of a forward. current returns the current state of the forward.
 	DataPath func(current func() forward.Resolved) dataplane.Path
 	Banned   func(client netip.Addr) bool // reports whether a client is banned now; nil: none is
+	proxy.Transparent
 	// Refused is called for each refusal, with the forward's name and the refusal's kind. It must not block.
 	// It may be nil.
 	Refused func(forward, kind string)
@@ -191,7 +192,7 @@ func (s *Set) start(ctx context.Context, at forward.Listen, socket *net.TCPListe
 	current := func() forward.Resolved { return *l.forward.Load() }
 	served := &proxy.Proxy{
 		Forward: current, Path: s.shared.DataPath(current), Keys: s.shared.Keys, Log: s.shared.Log,
-		Banned: s.shared.Banned,
+		Banned: s.shared.Banned, Transparent: s.shared.Transparent,
 		Counts: s.shared.Counts, SessionLog: s.shared.SessionLog,
 		Refused: func(kind verdict.RefusalKind) {
 			if s.shared.Refused != nil {

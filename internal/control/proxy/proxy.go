@@ -33,14 +33,15 @@ import (
 
 // Proxy serves the control connections of one forward. Its fields are set before use and not after.
 type Proxy struct {
-	Forward    func() forward.Resolved // returns the current forward; called once per session
-	Path       dataplane.Path
-	Keys       session.Keys // nil: no forward has TLS
-	Log        *slog.Logger
-	Refused    func(kind verdict.RefusalKind) // is called for each refusal, and must not block; nil: none
-	Banned     func(client netip.Addr) bool   // reports whether a client is banned now; nil: none is
-	Counts     *Counts                        // shared by all forwards of a gateway; nil: not counted
-	SessionLog *sessions.Log                  // shared, too; nil: one of its own
+	Forward func() forward.Resolved // returns the current forward; called once per session
+	Path    dataplane.Path
+	Keys    session.Keys // nil: no forward has TLS
+	Log     *slog.Logger
+	Refused func(kind verdict.RefusalKind) // is called for each refusal, and must not block; nil: none
+	Banned  func(client netip.Addr) bool   // reports whether a client is banned now; nil: none is
+	Transparent
+	Counts     *Counts       // shared by all forwards of a gateway; nil: not counted
+	SessionLog *sessions.Log // shared, too; nil: one of its own
 
 	dial         upstream.DialFunc // nil: upstream.DialTCP
 	longestWrite time.Duration     // 0: session.WriteTime
@@ -138,9 +139,10 @@ func (p *Proxy) accept(draining, aborted context.Context, l *net.TCPListener, cl
 func (p *Proxy) begin(draining, aborted context.Context, client *net.TCPConn) *session.Session {
 	f := p.Forward()
 	from := conn.PeerAddr(client)
+	dialled, errDialled := p.dialled(f, client)
 	record := p.SessionLog.Begin(sessions.Start{
 		Forward: f.Name, Tracking: f.Tracking, Passive: f.DataPorts(),
-		Client: conn.AddrPort(client.RemoteAddr()), Gateway: conn.AddrPort(client.LocalAddr()),
+		Client: conn.AddrPort(client.RemoteAddr()), Gateway: dialled,
 		ClientTLS: f.TLS.Implicit,
 	})
 	dialing, kill := context.WithCancel(draining)
@@ -148,6 +150,12 @@ func (p *Proxy) begin(draining, aborted context.Context, client *net.TCPConn) *s
 	record.OnKill(kill)
 	if kind, reason := p.admit(from, f); kind != verdict.NotRefused {
 		p.reject(f, client, record, refusal.New(kind, "", reason))
+		return nil
+	}
+	f, refused := p.choose(f, dialled, errDialled)
+	if refused != nil {
+		p.leave(f.Limits.ClientOf(from))
+		p.reject(f, client, record, *refused)
 		return nil
 	}
 	s, err := p.connect(dialing, aborted, client, f, record)
@@ -183,7 +191,11 @@ func unreachable(err error) refusal.Refusal {
 func (p *Proxy) connect(dialing, aborted context.Context, client *net.TCPConn, f forward.Resolved,
 	record *sessions.Record) (*session.Session, error) {
 	began := time.Now()
-	tcp, err := upstream.Dial(dialing, p.dial, f, conn.PeerAddr(client))
+	dial := p.dial
+	if f.Source == forward.SourceClient {
+		dial = upstream.DialAs(conn.PeerAddr(client), p.Show)
+	}
+	tcp, err := upstream.Dial(dialing, dial, f, conn.PeerAddr(client))
 	if err != nil {
 		return nil, err
 	}

@@ -117,13 +117,7 @@ func New(aborted context.Context, env *Env, client, server *conn.Control, f forw
 	if f.PassesThrough() {
 		config.Passive = f.ServerPorts
 	}
-	s.dialogue = dialogue.New(dialogue.Addresses{
-		Client:    conn.PeerAddr(client),
-		Gateway:   local(client),
-		Outside:   local(server),
-		Server:    conn.PeerAddr(server),
-		Announced: f.AdvertisedTo(conn.PeerAddr(client)),
-	}, config)
+	s.dialogue = dialogue.New(addressesOf(f, client, server), config)
 	s.dataTLS.ClientCloseNotifyOptional = f.TLS.ClientCloseNotifyOptional
 	s.dataTLS.ServerCloseNotifyOptional = f.TLS.ServerCloseNotifyOptional
 	if setup != nil {
@@ -145,6 +139,26 @@ func (s *Session) CountsAs() netip.Prefix { return s.limits.ClientOf(s.Client())
 // ShortestLimit returns the shortest time in which the session may have to end.
 func (s *Session) ShortestLimit() time.Duration {
 	return min(s.limits.Login, s.limits.Idle, s.env.WriteTime)
+}
+
+// addressesOf returns the addresses of a session. Each end has one that it believes to talk to: as a rule the
+// gateway's own; the server's for the client of a transparent outbound; the client's for the server of a
+// forward with source "client".
+func addressesOf(f forward.Resolved, client, server net.Conn) dialogue.Addresses {
+	a := dialogue.Addresses{
+		Client:    conn.PeerAddr(client),
+		Gateway:   local(client),
+		Outside:   local(server),
+		Server:    conn.PeerAddr(server),
+		Announced: f.AdvertisedTo(conn.PeerAddr(client)),
+	}
+	if f.Transparent() {
+		a.Gateway, a.OwnGateway = a.Server, a.Gateway
+	}
+	if f.Source == forward.SourceClient {
+		a.Outside, a.OwnOutside = a.Client, a.Outside
+	}
+	return a
 }
 
 func local(c net.Conn) netip.Addr { return conn.AddrPort(c.LocalAddr()).Addr() }

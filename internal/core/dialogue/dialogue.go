@@ -19,10 +19,14 @@ import (
 // (RFC 2577 section 3).
 type Addresses struct {
 	Client    netip.Addr // the client's, on its control connection
-	Gateway   netip.Addr // the one that the client connected to
-	Outside   netip.Addr // the gateway's, as the server sees it
+	Gateway   netip.Addr // the one that the client connected to: the gateway's, or the server's
+	Outside   netip.Addr // the one that the server sees: the gateway's, or the client's
 	Server    netip.Addr
 	Announced netip.Addr // the one that a 227 names; not valid: Gateway
+
+	// The gateway's own addresses on both sides, where Gateway and Outside are the other end's; not valid:
+	// they are own ones.
+	OwnGateway, OwnOutside netip.Addr
 }
 
 // oneFamily reports whether client and server speak the same version of IP.

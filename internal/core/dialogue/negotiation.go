@@ -181,6 +181,9 @@ func (d *Dialogue) active(s *Step, c ftp.Command) {
 		Target:   to,
 		SourceIP: d.addrs.Gateway,
 
+		OwnListen: d.addrs.OwnOutside,
+		OwnSource: d.addrs.OwnGateway,
+
 		Active: true,
 		TLS:    d.legs(),
 	}

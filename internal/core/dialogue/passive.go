@@ -58,8 +58,8 @@ func (d *Dialogue) passiveAnswered(s *Step, line ftp.ServerLine) {
 	case r.verb == "PORT" || r.verb == "EPRT":
 		d.agree()
 		d.bridge = &pinhole.Bridge{
-			Client: pinhole.Leg{SourceIP: d.addrs.Gateway, Target: d.clientListen},
-			Server: pinhole.Leg{SourceIP: d.addrs.Outside, Target: d.offered()},
+			Client: pinhole.Leg{SourceIP: d.addrs.Gateway, Own: d.addrs.OwnGateway, Target: d.clientListen},
+			Server: pinhole.Leg{SourceIP: d.addrs.Outside, Own: d.addrs.OwnOutside, Target: d.offered()},
 
 			TLS: d.legs(),
 		}
@@ -73,6 +73,9 @@ func (d *Dialogue) passiveAnswered(s *Step, line ftp.ServerLine) {
 			Listen:   netip.AddrPortFrom(d.addrs.Gateway, 0),
 			Target:   d.offered(),
 			SourceIP: d.addrs.Outside,
+
+			OwnListen: d.addrs.OwnGateway,
+			OwnSource: d.addrs.OwnOutside,
 
 			TLS: d.legs(),
 		}

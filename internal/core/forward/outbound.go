@@ -61,14 +61,31 @@ func (d Destination) String() string {
 
 // Reach is which servers the clients of an outbound may reach, by the current addresses of its destinations.
 type Reach struct {
-	Allowed []netip.Prefix // of Outbound.Servers
-	Denied  []netip.Prefix // of Outbound.Denied
+	Allowed []Reached // of Outbound.Servers, in its order
+	Denied  []Reached // of Outbound.Denied, in its order
+}
+
+// Reached is a destination with its current addresses.
+type Reached struct {
+	Destination
+	Addrs []netip.Addr // of Host
+}
+
+// has reports whether a server is one of the destination's.
+func (r Reached) has(server netip.Addr) bool {
+	return r.Prefix.IsValid() && r.Prefix.Contains(server) || slices.Contains(r.Addrs, server)
+}
+
+// Equal reports whether two Reach lead to the same servers.
+func (r Reach) Equal(o Reach) bool {
+	same := func(a, b Reached) bool { return a.Destination == b.Destination && slices.Equal(a.Addrs, b.Addrs) }
+	return slices.EqualFunc(r.Allowed, o.Allowed, same) && slices.EqualFunc(r.Denied, o.Denied, same)
 }
 
 // Reaches returns why clients of an outbound may not reach a server; empty: they may. No client reaches
 // addresses that only mean something on the gateway itself or on one link, whatever the destinations say.
 func (r Resolved) Reaches(server netip.Addr) (why string) {
-	has := func(p netip.Prefix) bool { return p.Contains(server) }
+	has := func(d Reached) bool { return d.has(server) }
 	switch {
 	case !server.IsValid(), server.IsUnspecified(), server.IsLoopback(), server.IsMulticast(),
 		server.IsLinkLocalUnicast(), server.IsInterfaceLocalMulticast(),

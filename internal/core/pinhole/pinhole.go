@@ -28,9 +28,13 @@ const FirstPackets = 4
 // server; in active mode the server connects and the target is the client.
 type Pinhole struct {
 	From     netip.Addr     // the peer that can connect
-	Listen   netip.AddrPort // the gateway's address and port for it; port 0 until one is drawn
+	Listen   netip.AddrPort // the address and port that it dials; port 0 until one is drawn
 	Target   netip.AddrPort // the far end
-	SourceIP netip.Addr     // the gateway's address that the target sees, as on the control connection
+	SourceIP netip.Addr     // the address that the target sees, as on the control connection
+
+	// The gateway's own addresses in place of Listen's and of SourceIP, where these are the other end's: an
+	// end believes to talk to that one, and the kernel leads its packets here. Not valid: they are own ones.
+	OwnListen, OwnSource netip.Addr
 
 	// Active: the server connects, and may do so before it accepts PORT. Such a connection waits for Arm,
 	// because some servers accept PORT only if they can connect (pyftpdlib).
@@ -53,9 +57,18 @@ func (p Pinhole) OneFamily() bool {
 // Unmap returns the pinhole with IPv4-mapped addresses converted to IPv4.
 func (p Pinhole) Unmap() Pinhole {
 	p.From, p.SourceIP = p.From.Unmap(), p.SourceIP.Unmap()
+	p.OwnListen, p.OwnSource = p.OwnListen.Unmap(), p.OwnSource.Unmap()
 	p.Listen = netip.AddrPortFrom(p.Listen.Addr().Unmap(), p.Listen.Port())
 	p.Target = netip.AddrPortFrom(p.Target.Addr().Unmap(), p.Target.Port())
 	return p
+}
+
+// Accept is where the gateway itself would accept the connection: at Listen, or at its own address.
+func (p Pinhole) Accept() netip.AddrPort {
+	if p.OwnListen.IsValid() {
+		return netip.AddrPortFrom(p.OwnListen, p.Listen.Port())
+	}
+	return p.Listen
 }
 
 // Validate returns an error for a pinhole that is not exact: one for every peer, or at all addresses.
@@ -73,7 +86,8 @@ func (p Pinhole) Validate() error {
 
 // Leg is one end that the gateway connects to.
 type Leg struct {
-	SourceIP netip.Addr     // the gateway's address that the end sees; not valid: the kernel's choice
+	SourceIP netip.Addr     // the address that the end sees; not valid: the kernel's choice
+	Own      netip.Addr     // the gateway's own address, if SourceIP is the other end's; not valid: it is not
 	Target   netip.AddrPort // where the end listens
 }
 

@@ -34,6 +34,7 @@ const (
 	CodeLoginFailed           Code = "login_failed"
 
 	CodeClientNotAllowed   Code = "client_not_allowed"
+	CodeServerNotAllowed   Code = "server_not_allowed"
 	CodeBanned             Code = "banned"
 	CodeTooManySessions    Code = "too_many_sessions"
 	CodeShutDown           Code = "shut_down"

@@ -16,6 +16,7 @@ type RefusalKind uint8
 const (
 	NotRefused    RefusalKind = iota
 	RefusedClient             // the client may not use the forward
+	RefusedServer             // the client may not reach the server that it has chosen
 	RefusedBanned             // the client is banned
 	RefusedLimit              // too many sessions
 	RefusedDrain              // the client connected while the gateway or its forward stops
@@ -45,6 +46,7 @@ var kinds = [RefusalKinds]struct {
 }{
 	NotRefused:            {"none", ""},
 	RefusedClient:         {"client", CodeClientNotAllowed},
+	RefusedServer:         {"server", CodeServerNotAllowed},
 	RefusedBanned:         {"banned", CodeBanned},
 	RefusedLimit:          {"limit", CodeTooManySessions},
 	RefusedDrain:          {"drain", CodeShutDown},

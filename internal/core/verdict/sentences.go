@@ -72,6 +72,10 @@ var controlSentences = map[Code]sentence{
 		says("{peer} may not use this forward"),
 		says("add its address to the forward's clients if it should have access"),
 	},
+	CodeServerNotAllowed: {
+		says("the client may not reach the server: {reason}"),
+		says("if it should, name the server in servers of the outbound, or take it out of deny_servers"),
+	},
 	CodeBanned: {
 		says("{peer} is banned"),
 		says("ftpgate bans says since when and why, and ftpgate unban lifts it; if the client is not " +

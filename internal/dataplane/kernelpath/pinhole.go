@@ -90,13 +90,22 @@ func (p *Opener) note(h *DataPort, armed bool) {
 func (p *Opener) Open(ports forward.PortRange, pinhole pinhole.Pinhole) (*DataPort, error) {
 	listen, err := p.ports.Allocate(pinhole.From, pinhole.Listen.Addr(), ports, func(at netip.AddrPort) (bool,
 		error) {
-		return p.free(at), nil
+		accept := pinhole
+		accept.Listen = at
+		return p.free(accept.Accept()), nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("kernel path: open for %s at %s: %w", pinhole.From, pinhole.Listen.Addr(), err)
 	}
 	pinhole.Listen = listen
-	return &DataPort{opener: p, pinhole: pinhole, connected: func() bool { return false }}, nil
+	h := p.OpenAt(pinhole)
+	h.allocated = true
+	return h, nil
+}
+
+// OpenAt is Open at the pinhole's own port, which the caller has allocated, and releases after Close.
+func (p *Opener) OpenAt(pinhole pinhole.Pinhole) *DataPort {
+	return &DataPort{opener: p, pinhole: pinhole, connected: func() bool { return false }}
 }
 
 // DataPort is the gateway's port for one pinhole of a session. It goes from reserved to armed to closed, or
@@ -104,6 +113,7 @@ func (p *Opener) Open(ports forward.PortRange, pinhole pinhole.Pinhole) (*DataPo
 type DataPort struct {
 	opener    *Opener
 	pinhole   pinhole.Pinhole
+	allocated bool        // Close gives the port back
 	connected func() bool // whether the peer is known to have connected
 	close     sync.Once
 
@@ -235,6 +245,9 @@ func (h *DataPort) closeOnce() {
 		h.remove() // it may be removed already, or soon
 	case !shut:
 		h.opener.kernel.RemoveLater(h.pinhole)
+	}
+	if !h.allocated {
+		return
 	}
 	// a peer that knows the port may still connect, or the pinhole stays a moment longer in the kernel
 	if armed {

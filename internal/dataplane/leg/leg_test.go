@@ -21,7 +21,7 @@ func connected(t *testing.T) (own *socket.Conn, peer *net.TCPConn) {
 	t.Helper()
 	l := relaytest.Listen(t, relaytest.Peer)
 	to := pinhole.Leg{SourceIP: relaytest.Gateway, Target: relaytest.LocalAddrPort(l.Addr())}
-	own, err := socket.Dial(t.Context(), to, 0, relaytest.Patience)
+	own, err := socket.Dialer{Timeout: relaytest.Patience}.Dial(t.Context(), to, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane"
+	"ftpgate/internal/dataplane/kernelpath"
 	"ftpgate/internal/dataplane/relay"
 )
 
@@ -19,19 +20,37 @@ import (
 type earlyAccept struct {
 	metered
 	waiting  *relay.Connection
+	entrance *kernelpath.DataPort // of waiting, until Arm; nil: the server dials the gateway's own address
 	viaRelay atomic.Bool
 }
 
 // acceptEarly makes the relay listen at the port of a kernel pinhole, which the result owns. After an error
 // the caller closes data.
 func acceptEarly(
-	ctx context.Context, opener *relay.Opener, data metered, p pinhole.Pinhole,
+	ctx context.Context, opener *relay.Opener, kernel *kernelpath.Opener, data metered, p pinhole.Pinhole,
 ) (*earlyAccept, error) {
 	waiting, err := opener.OpenAt(ctx, p, dataplane.DataTLS{})
 	if err != nil {
 		return nil, err
 	}
-	return &earlyAccept{metered: data, waiting: waiting}, nil
+	e := &earlyAccept{metered: data, waiting: waiting}
+	if !p.OwnListen.IsValid() {
+		return e, nil
+	}
+	e.entrance = kernel.OpenAt(entrance(p))
+	if err := e.entrance.Arm(); err != nil {
+		e.entrance.Close()
+		waiting.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+// closeEntrance closes the entrance of waiting. If the kernel's own pinhole has taken its place, that stays.
+func (e *earlyAccept) closeEntrance() {
+	if e.entrance != nil {
+		e.entrance.Close()
+	}
 }
 
 // Arm admits the connection that has arrived, or opens the pinhole in the kernel.
@@ -41,7 +60,9 @@ func (e *earlyAccept) Arm() error {
 		return e.waiting.Arm()
 	}
 	e.waiting.Close()
-	return e.metered.Arm()
+	err := e.metered.Arm()
+	e.closeEntrance() // after its pinhole is replaced, so that the server never meets a closed port
+	return err
 }
 
 // carrier returns what carries the connection, by Arm's choice.
@@ -83,6 +104,7 @@ func (e *earlyAccept) Sever() {
 // Close closes the pinhole. An existing connection continues.
 func (e *earlyAccept) Close() pinhole.Outcome {
 	e.waiting.Close()
+	e.closeEntrance()
 	e.metered.Close()
 	return e.Outcome()
 }

@@ -25,6 +25,7 @@ type fakeTables struct {
 	later        []pinhole.Pinhole               // removed later
 	kept         map[pinhole.Pinhole]func() bool // the last one
 	passthroughs map[pinhole.Passthrough]int
+	sources      []string
 	renewed      int
 	closed       int
 	errAdd       error
@@ -164,8 +165,9 @@ func newStage(t *testing.T) *stage {
 	}
 	s.Paths = New(Config{Table: "ftpgate", Log: slog.New(slog.NewTextHandler(s.log, nil)),
 		Repair: func(ctx context.Context) error { return s.repair(ctx) }})
-	s.openTables = func(string, func(error)) (pinholeSet, passthroughSet, error) {
-		return fakePinholes{s.tables}, fakePassthroughs{s.tables}, nil
+	s.openTables = func(string, func(error)) (*tables, error) {
+		return &tables{pinholes: fakePinholes{s.tables}, passthroughs: fakePassthroughs{s.tables},
+			ownSources: fakeOwnSources{s.tables}}, nil
 	}
 	s.expect = func(p pinhole.Pinhole) expectation {
 		if !s.counts {
@@ -215,3 +217,16 @@ func onLoopback(to *net.TCPListener) pinhole.Pinhole {
 	return pinhole.Pinhole{From: relaytest.Peer, Listen: netip.AddrPortFrom(relaytest.Gateway, 0),
 		Target: relaytest.LocalAddrPort(to.Addr()), SourceIP: relaytest.Inside}
 }
+
+// fakeOwnSources is the kernel's map of sources.
+type fakeOwnSources struct{ *fakeTables }
+
+func (f fakeOwnSources) Add(own, target netip.AddrPort, source netip.Addr) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sources = append(f.sources, fmt.Sprintf("%s > %s as %s", own, target, source))
+	return f.errAdd
+}
+
+func (f fakeOwnSources) Remove(_, _ netip.AddrPort, _ netip.Addr) error { return nil }
+func (f fakeOwnSources) Close() error                                   { return nil }

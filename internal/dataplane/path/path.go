@@ -51,7 +51,7 @@ type Paths struct {
 	log        *slog.Logger
 	expect     func(pinhole.Pinhole) expectation // nil result: not counted
 	carried    func() int                        // by the kernel, as far as it is counted
-	openTables func(table string, failed func(error)) (pinholeSet, passthroughSet, error)
+	openTables func(table string, failed func(error)) (*tables, error)
 
 	tables atomic.Pointer[tables] // nil: they were never available
 	// over tables, while they are available; nil: they are not
@@ -69,6 +69,7 @@ type Paths struct {
 type tables struct {
 	pinholes     pinholeSet
 	passthroughs passthroughSet
+	ownSources   ownSourceSet
 	opener       *kernelpath.Opener
 }
 
@@ -88,6 +89,13 @@ type passthroughSet interface {
 	Remove(pinhole.Passthrough) error
 	Renew() error // adds the open ones to a new table
 	Ranges() []forward.PortRange
+	Close() error
+}
+
+// ownSourceSet gives connections of the gateway's own another source; nftset.OwnSourceSet implements it.
+type ownSourceSet interface {
+	Add(own, target netip.AddrPort, source netip.Addr) error
+	Remove(own, target netip.AddrPort, source netip.Addr) error
 	Close() error
 }
 
@@ -119,16 +127,20 @@ func New(c Config) *Paths {
 }
 
 // openTables connects to the kernel's table.
-func openTables(table string, failed func(error)) (pinholeSet, passthroughSet, error) {
+func openTables(table string, failed func(error)) (*tables, error) {
 	pinholes, err := nftset.OpenPinholeSet(table)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	passthroughs, err := nftset.OpenPassthroughSet(table, failed)
 	if err != nil {
-		return nil, nil, errors.Join(err, pinholes.Close())
+		return nil, errors.Join(err, pinholes.Close())
 	}
-	return pinholes, passthroughs, nil
+	ownSources, err := nftset.OpenOwnSourceSet(table)
+	if err != nil {
+		return nil, errors.Join(err, pinholes.Close(), passthroughs.Close())
+	}
+	return &tables{pinholes: pinholes, passthroughs: passthroughs, ownSources: ownSources}, nil
 }
 
 // Drain waits until the data connections that continue after their sessions have ended, or ctx is done. The
@@ -153,6 +165,7 @@ func (p *Paths) Close() {
 	if t := p.tables.Load(); t != nil {
 		_ = t.pinholes.Close() // its elements end with the table
 		_ = t.passthroughs.Close()
+		_ = t.ownSources.Close()
 	}
 }
 
@@ -161,11 +174,10 @@ func (p *Paths) Connect() error {
 	if p.tables.Load() != nil { // they keep the open pinholes for the life of the daemon
 		return nil
 	}
-	pinholes, passthroughs, err := p.openTables(p.table, p.notRenewed)
+	t, err := p.openTables(p.table, p.notRenewed)
 	if err != nil {
 		return fmt.Errorf("data path: %w", err)
 	}
-	t := &tables{pinholes: pinholes, passthroughs: passthroughs}
 	t.opener = kernelpath.New(repairedTables{t, p.repair}, &p.ports, p.isFree, p.log)
 	p.tables.Store(t)
 	return nil
@@ -234,6 +246,9 @@ func (p forwardPath) open(
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}
+	if path == forward.DataRelay && pinhole.OwnListen.IsValid() {
+		return p.openLed(ctx, f, pinhole, dataTLS)
+	}
 	if path == forward.DataRelay {
 		c, err := p.relayOpener(f).Open(ctx, pinhole, dataTLS)
 		if err != nil {
@@ -254,7 +269,7 @@ func (p forwardPath) open(
 	if !pinhole.Active {
 		return data, opened.Listen(), nil
 	}
-	early, err := acceptEarly(ctx, p.relayOpener(f), data, pinhole)
+	early, err := acceptEarly(ctx, p.relayOpener(f), kernel, data, pinhole)
 	if err != nil {
 		data.Close()
 		return nil, netip.AddrPort{}, err
@@ -277,7 +292,12 @@ func (p forwardPath) Bridge(
 // OpenPassthrough opens a passthrough by the path that can carry its connections.
 func (p forwardPath) OpenPassthrough(pt pinhole.Passthrough) (dataplane.Handle, error) {
 	kernel := p.kernel.Load()
-	path, err := choosePassthrough(p.current().Data, pt, kernel != nil, p.host.has)
+	f := p.current()
+	want := f.Data
+	if f.HidesGateway() { // the relay can listen at the gateway's own addresses only
+		want = forward.DataKernel
+	}
+	path, err := choosePassthrough(want, pt, kernel != nil, p.host.has)
 	if err != nil {
 		return nil, passthroughFailure(err)
 	}
@@ -311,6 +331,6 @@ func (p *Paths) acceptFailed(at netip.AddrPort, err error) {
 }
 
 func (p forwardPath) relayOpener(f forward.Resolved) *relay.Opener {
-	return &relay.Opener{Ports: f.DataPorts(), Avoid: p.isReserved,
+	return &relay.Opener{Ports: f.DataPorts(), Avoid: p.isReserved, Show: p.ShowSource,
 		IdleTime: f.Limits.OrDefault().Idle, Relay: p.relay}
 }

@@ -187,8 +187,8 @@ func TestUpdate(t *testing.T) {
 	s.tables.errAdd = nil
 	fresh := New(Config{Table: "ftpgate", Log: s.Paths.log})
 	defer fresh.Close()
-	fresh.openTables = func(string, func(error)) (pinholeSet, passthroughSet, error) {
-		return nil, nil, errors.ErrUnsupported
+	fresh.openTables = func(string, func(error)) (*tables, error) {
+		return nil, errors.ErrUnsupported
 	}
 	if err := fresh.Connect(); !errors.Is(err, errors.ErrUnsupported) ||
 		!strings.HasPrefix(err.Error(), "data path: ") {

@@ -19,7 +19,7 @@ func (p *Opener) serve(c *Connection, spec pinhole.Pinhole) error {
 	if c.peer == Server { // some clients require the server's port 20 (RFC 959 section 3.2)
 		port = c.peerPort
 	}
-	to := pinhole.Leg{SourceIP: spec.SourceIP, Target: spec.Target}
+	to := pinhole.Leg{SourceIP: spec.SourceIP, Own: spec.OwnSource, Target: spec.Target}
 	if err := p.dial(c, c.peer.other(), to, port); err != nil {
 		return err
 	}
@@ -69,7 +69,8 @@ func (p *Opener) bridge(c *Connection, b pinhole.Bridge) error {
 
 // dial connects to an end of the connection, from the given port if it is free; 0: from any port.
 func (p *Opener) dial(c *Connection, side Side, leg pinhole.Leg, port uint16) error {
-	conn, err := socket.Dial(c.ctx, leg, port, cmp.Or(p.DialTime, forward.DefaultDialTime))
+	dialer := socket.Dialer{Timeout: cmp.Or(p.DialTime, forward.DefaultDialTime), Show: p.Show}
+	conn, err := dialer.Dial(c.ctx, leg, port)
 	if err != nil {
 		return &DialError{side, leg.Target, err}
 	}

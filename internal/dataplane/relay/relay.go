@@ -63,6 +63,8 @@ type Opener struct {
 
 	// Ports are where pinholes open; one is drawn at random. An empty range has no free port.
 	Ports forward.PortRange
+	// Show makes the kernel show an end another address than the gateway's; nil: no pinhole asks for that.
+	Show socket.ShowSource
 	// Avoid reports ports that must not be used although no socket listens there; nil: none.
 	Avoid func(netip.AddrPort) bool
 
@@ -128,7 +130,7 @@ func (p *Opener) openAt(
 		peer = Server
 	}
 	c := p.newConnection(peer, dataTLS)
-	c.from, c.listen, c.ports = pinhole.From, pinhole.Listen, ports
+	c.from, c.listen, c.ports = pinhole.From, pinhole.Accept(), ports
 	c.work = func() error { return p.serve(c, pinhole) }
 	route, err := p.Relay.acceptor.Open(c.from, c.listen, c)
 	if err != nil {

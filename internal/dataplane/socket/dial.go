@@ -13,18 +13,33 @@ import (
 	"ftpgate/internal/kernel/system"
 )
 
+// ShowSource makes a connection from an address and port of the gateway to a target come from another address.
+// The caller calls forget once the connection is established, or is not.
+type ShowSource func(own, target netip.AddrPort, source netip.Addr) (forget func(), err error)
+
+// Dialer connects to ends.
+type Dialer struct {
+	Timeout time.Duration
+	Show    ShowSource // for legs whose source is not the gateway's own; nil: there are none
+}
+
+// errNoSource says that the far end shall see an address that this process cannot show.
+var errNoSource = errors.New("the kernel cannot give the connection another source address")
+
 // Dial connects to an end, from the leg's source address. The source port is port if that is free, else the
 // kernel's choice; 0: always the kernel's. The error is the operating system's, that of ctx, or
 // os.ErrDeadlineExceeded after the timeout.
-func Dial(ctx context.Context, to pinhole.Leg, port uint16, timeout time.Duration) (*Conn, error) {
+func (d Dialer) Dial(ctx context.Context, to pinhole.Leg, port uint16) (*Conn, error) {
 	var local netip.AddrPort
-	if to.SourceIP.IsValid() {
+	switch {
+	case to.Own.IsValid():
+		local = netip.AddrPortFrom(to.Own.Unmap(), port)
+	case to.SourceIP.IsValid():
 		local = netip.AddrPortFrom(to.SourceIP.Unmap(), port)
 	}
-	target := netip.AddrPortFrom(to.Target.Addr().Unmap(), to.Target.Port())
-	c, err := dial(ctx, local, target, timeout)
+	c, err := d.dial(ctx, local, to)
 	if local.Port() != 0 && isTaken(err) {
-		return dial(ctx, netip.AddrPortFrom(local.Addr(), 0), target, timeout)
+		return d.dial(ctx, netip.AddrPortFrom(local.Addr(), 0), to)
 	}
 	return c, err
 }
@@ -37,10 +52,19 @@ func isTaken(err error) bool {
 }
 
 // dial connects from a local address, which need not be valid, and waits for the connection.
-func dial(ctx context.Context, local, target netip.AddrPort, timeout time.Duration) (*Conn, error) {
+func (d Dialer) dial(ctx context.Context, local netip.AddrPort, leg pinhole.Leg) (*Conn, error) {
+	target := netip.AddrPortFrom(leg.Target.Addr().Unmap(), leg.Target.Port())
 	fd, err := newSocket(target)
 	if err != nil {
 		return nil, err
+	}
+	if leg.Own.IsValid() {
+		forget, err := d.show(fd, local, target, leg.SourceIP.Unmap())
+		if err != nil {
+			return nil, errors.Join(err, unix.Close(fd))
+		}
+		defer forget()
+		local = netip.AddrPort{} // it is bound
 	}
 	to := system.Sockaddr(target)
 	if err := begin(fd, local, to); err != nil {
@@ -50,11 +74,27 @@ func dial(ctx context.Context, local, target netip.AddrPort, timeout time.Durati
 	if err != nil {
 		return nil, err
 	}
-	if err := c.awaitConnected(ctx, to, timeout); err != nil {
+	if err := c.awaitConnected(ctx, to, d.Timeout); err != nil {
 		c.Close()
 		return nil, err
 	}
 	return c, nil
+}
+
+// show binds a socket to an address of the gateway's, whose port the kernel must choose now, and makes its
+// connection come from another address.
+func (d Dialer) show(fd int, own, target netip.AddrPort, source netip.Addr) (forget func(), err error) {
+	if d.Show == nil {
+		return nil, errNoSource
+	}
+	if err := unix.Bind(fd, system.Sockaddr(own)); err != nil {
+		return nil, os.NewSyscallError("bind", err)
+	}
+	bound, err := unix.Getsockname(fd)
+	if err != nil {
+		return nil, os.NewSyscallError("getsockname", err)
+	}
+	return d.Show(AddrPort(bound), target, source)
 }
 
 // begin binds a socket and begins to connect it. The kernel shall choose the source port in connect(2) and

@@ -86,7 +86,7 @@ func TestResetOnClose(t *testing.T) {
 
 		far := relaytest.Listen(t, relaytest.Server)
 		leg := pinhole.Leg{SourceIP: relaytest.Inside, Target: relaytest.LocalAddrPort(far.Addr())}
-		own, err := socket.Dial(t.Context(), leg, 0, relaytest.Patience)
+		own, err := socket.Dialer{Timeout: relaytest.Patience}.Dial(t.Context(), leg, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -106,7 +106,7 @@ func TestDialFrom(t *testing.T) {
 	far := relaytest.Listen(t, relaytest.Server)
 	leg := pinhole.Leg{SourceIP: relaytest.Inside, Target: relaytest.LocalAddrPort(far.Addr())}
 	for _, kept := range []bool{true, false} { // the second one has the same two ends
-		c, err := socket.Dial(t.Context(), leg, want, relaytest.Patience)
+		c, err := socket.Dialer{Timeout: relaytest.Patience}.Dial(t.Context(), leg, want)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -185,14 +185,14 @@ func wantNoDelay(t *testing.T, c *socket.Conn) {
 func TestDialFails(t *testing.T) {
 	nobody := netip.AddrPortFrom(relaytest.Server, relaytest.FreePorts(t, 1).First)
 	leg := pinhole.Leg{SourceIP: relaytest.Inside, Target: nobody}
-	if _, err := socket.Dial(t.Context(), leg, 0, relaytest.Patience); !errors.Is(err, syscall.ECONNREFUSED) {
+	if _, err := (socket.Dialer{Timeout: relaytest.Patience}).Dial(t.Context(), leg, 0); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("got %v; want %v", err, syscall.ECONNREFUSED)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	far := relaytest.Listen(t, relaytest.Server)
 	leg.Target = relaytest.LocalAddrPort(far.Addr())
-	if _, err := socket.Dial(ctx, leg, 0, relaytest.Patience); !errors.Is(err, context.Canceled) {
+	if _, err := (socket.Dialer{Timeout: relaytest.Patience}).Dial(ctx, leg, 0); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v; want %v", err, context.Canceled)
 	}
 }

@@ -254,7 +254,7 @@ func (c *checker) refusingChains(forwards []forward.Resolved) {
 	}
 	c.forward = forward.Resolved{}
 	server := forwards[first].Server.Host // its name, if no name resolves
-	resolved := func(f forward.Resolved) bool { return f.MayUseKernel() && f.HasServer() }
+	resolved := func(f forward.Resolved) bool { return f.MayUseKernel() && len(f.ServerAddrs()) > 0 }
 	if i := slices.IndexFunc(forwards, resolved); i >= 0 {
 		server = forwards[i].ServerAddrs()[0].String()
 	}

@@ -6,6 +6,7 @@ package ipforward
 
 import (
 	"log/slog"
+	"net/netip"
 	"slices"
 
 	"ftpgate/internal/core/forward"
@@ -20,8 +21,13 @@ func Needed(forwards []forward.Resolved) bool {
 // needs6 reports whether it may carry connections over IPv6.
 func needs6(forwards []forward.Resolved) bool {
 	return slices.ContainsFunc(forwards, func(f forward.Resolved) bool {
-		return f.MayUseKernel() && f.Server6.IsValid()
+		return f.MayUseKernel() && (f.Server6.IsValid() || f.Outbound != nil && hasClients6(f.Clients))
 	})
+}
+
+// hasClients6 reports whether clients may have IPv6; an empty list has all clients.
+func hasClients6(clients []netip.Prefix) bool {
+	return len(clients) == 0 || slices.ContainsFunc(clients, func(p netip.Prefix) bool { return p.Addr().Is6() })
 }
 
 // Enable switches on the IP forwarding that the forwards need.

@@ -135,6 +135,8 @@ func countSameMessage(changes []change) int {
 
 func (c *elementConn) setName(s setID) string {
 	switch s.role {
+	case ownSourceMap:
+		return ruleset.OwnSourceMap(versions[s.version]).Name
 	case passthroughDNATMap:
 		return ruleset.PassthroughMap(versions[s.version], s.ports).Name
 	case passthroughSNATMap:

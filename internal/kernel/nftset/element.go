@@ -34,6 +34,7 @@ const (
 
 	passthroughDNATMap role = iota // ruleset.PassthroughMap
 	passthroughSNATMap             // ruleset.PassthroughSourceMap
+	ownSourceMap                   // ruleset.OwnSourceMap
 )
 
 // element is the element of a pinhole or a passthrough range in one of its maps.
@@ -132,8 +133,14 @@ func (e *element) writeKey(b *netlink.Buffer) {
 	nest := b.BeginNested(unix.NFTA_SET_ELEM_KEY)
 	key := b.BeginAttr(unix.NFTA_DATA_VALUE)
 	b.AppendAddr(e.pinhole.From)
-	b.AppendAddr(e.pinhole.Listen.Addr())
+	if e.role != ownSourceMap {
+		b.AppendAddr(e.pinhole.Listen.Addr())
+	}
 	switch e.role {
+	case ownSourceMap:
+		b.AppendPort(e.pinhole.Listen.Port())
+		b.AppendAddr(e.pinhole.Target.Addr())
+		b.AppendPort(e.pinhole.Target.Port())
 	case dnatMap:
 		b.AppendPort(e.pinhole.Listen.Port())
 	case snatMap:
@@ -155,7 +162,7 @@ func (e *element) writeValue(b *netlink.Buffer) {
 		b.AppendPort(e.pinhole.Target.Port())
 	case passthroughDNATMap:
 		b.AppendAddr(e.pinhole.Target.Addr())
-	case snatMap, passthroughSNATMap:
+	case snatMap, passthroughSNATMap, ownSourceMap:
 		b.AppendAddr(e.pinhole.SourceIP)
 	}
 	b.EndAttr(value)
