@@ -63,7 +63,7 @@ func FormatHostPort(a netip.AddrPort) string {
 		a.Port()&0xff)
 }
 
-// Passive negotiates with PASV. The server listens at the address of its control connection, and
+// Passive negotiates with PASV, or with EPSV over IPv6. The server listens at the address of its control connection, and
 // announces the address named if that is valid. It returns the server's listener and the address that
 // the client gets.
 func (p Session) Passive(named netip.Addr) (net.Listener, netip.AddrPort) {
@@ -73,6 +73,15 @@ func (p Session) Passive(named netip.Addr) (net.Listener, netip.AddrPort) {
 	if !named.IsValid() {
 		named = own
 	}
+	if own.Is6() {
+		p.Client.Send("EPSV")
+		p.Server.Expect("EPSV")
+		p.Server.Send("229 Entering Extended Passive Mode (|||%d|)", data.Addr().(*net.TCPAddr).Port)
+		_, text, _ := strings.Cut(p.Client.Expect("229"), "(|||")
+		port, _, _ := strings.Cut(text, "|")
+		dialled := p.Client.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
+		return data, netip.MustParseAddrPort(fmt.Sprintf("[%s]:%s", dialled, port))
+	}
 	p.Client.Send("PASV")
 	p.Server.Expect("PASV")
 	p.Server.Send("227 Entering Passive Mode (%s)", FormatHostPort(netip.AddrPortFrom(named,
@@ -80,13 +89,20 @@ func (p Session) Passive(named netip.Addr) (net.Listener, netip.AddrPort) {
 	return data, ParseHostPort(p.T, p.Client.Expect("227"))
 }
 
-// Active negotiates with PORT. It returns the client's listener and the address that the server gets.
+// Active negotiates with PORT, or with EPRT over IPv6. It returns the client's listener and the address that the server gets.
 func (p Session) Active() (net.Listener, netip.AddrPort) {
 	p.T.Helper()
 	own := p.Client.LocalAddr().(*net.TCPAddr).AddrPort().Addr()
 	data := Listen(p.T, p.Lab.Client(), netip.AddrPortFrom(own, 0).String())
-	p.Client.Send("PORT %s", FormatHostPort(data.Addr().(*net.TCPAddr).AddrPort()))
-	at := ParseHostPort(p.T, p.Server.Expect("PORT"))
+	var at netip.AddrPort
+	if own.Is6() {
+		p.Client.Send("EPRT |2|%s|%d|", own, data.Addr().(*net.TCPAddr).Port)
+		parts := strings.Split(p.Server.Expect("EPRT |2|"), "|")
+		at = netip.MustParseAddrPort(fmt.Sprintf("[%s]:%s", parts[2], parts[3]))
+	} else {
+		p.Client.Send("PORT %s", FormatHostPort(data.Addr().(*net.TCPAddr).AddrPort()))
+		at = ParseHostPort(p.T, p.Server.Expect("PORT"))
+	}
 	p.Server.Send("200 fine")
 	p.Client.Expect("200")
 	return data, at
