@@ -140,7 +140,8 @@ var rows = []row{
 		}},
 	{pkg: "control/upstream",
 		imports: []string{
-			"core/finding", "core/forward", "core/ftp", "core/verdict", "core/dialogue", "control/conn",
+			"core/finding", "core/forward", "core/ftp", "core/verdict", "core/dialogue", "kernel/system",
+			"control/conn",
 		},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"try/testca"}},
@@ -325,6 +326,7 @@ var rows = []row{
 			"try/lab", "try/lab/labtest", "e2e/harness", "e2e/peers", "github.com/jlaffaye/ftp",
 			"github.com/prometheus/client_golang", "golang.org/x/sys",
 		}},
+	{pkg: "e2e/outbound", testing: []string{"try/lab", "try/lab/labtest", "e2e/harness", "e2e/peers"}},
 	{pkg: "e2e/page",
 		testing: []string{
 			"core/finding", "core/forward", "core/ban", "core/verdict", "observe/sessions", "ops/admin",

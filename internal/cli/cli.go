@@ -85,7 +85,6 @@ addresses: clients connect to the gateway and know nothing of the server.`,
 	root.SetHelpCommand(newHelp())
 	root.AddCommand(newForward(), newOutbound(), newRun(), newCheck(), newRules(), newConfig(), newImport(),
 		newDemo(), newLab(),
-		newStatus(), newSessions(), newTop(), newExplain(), newKill(),
 		newBan(), newUnban(), newBans(), newReload(), newDoctor())
 	return root
 }

@@ -69,7 +69,8 @@ func (k *keyFlag) String() string { return strings.Join(k.given, ",") }
 
 // fromFlags returns the configuration that LISTEN, SERVER and the flags ask for; the error names every fault.
 func fromFlags(listen, server string, flags []*keyFlag) (*config.Config, error) {
-	return fromValues(false, []config.Value{{Key: "listen", Text: listen}, {Key: "server", Text: server}}, flags)
+	arguments := []config.Value{{Key: "listen", Text: listen}, {Key: "server", Text: server}}
+	return fromValues(false, arguments, flags)
 }
 
 // outboundFromFlags is fromFlags for an outbound.

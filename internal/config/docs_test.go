@@ -28,7 +28,7 @@ var documents = []struct {
 		"proxy":    func(k Key) bool { return k.table == forwardTable && k.Needs == NeedProxy },
 		"outbound": func(k Key) bool { return k.table == outboundTable },
 		"tls":      func(k Key) bool { return k.table == tlsTable },
-		"rest":     func(k Key) bool { return k.table != forwardTable && k.table != outboundTable && k.table != tlsTable },
+		"rest":     func(k Key) bool { return k.table != tlsTable && !outboundTable.has(&k) && !k.published },
 	}, flagList},
 	{"../../docs/man/ftpgate.toml.5.md", byTable, keyList},
 }

@@ -127,8 +127,8 @@ func (k *Key) shortName() string { return strings.TrimPrefix(k.Name, k.table.pre
 // Words returns the words that the key takes, the default first; nil: it takes more than a few words.
 func (k *Key) Words() []string { return slices.Clone(k.words) }
 
-// Flag returns the name of the key's flag, without dashes before it; "": it is one of the arguments LISTEN and
-// SERVER of `ftpgate forward`.
+// Flag returns the name of the key's flag, without dashes before it; "": it is one of the arguments LISTEN
+// and SERVER of `ftpgate forward`.
 func (k *Key) Flag() string {
 	switch {
 	case k.missing != "":

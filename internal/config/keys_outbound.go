@@ -16,14 +16,15 @@ func outboundKeys() []Key {
 		return list(k, forward.ParseDestination, field)
 	}
 	return inTable(outboundTable,
-		withElements(unstable.Integer, list(Key{Name: "ports", flag: "port", Argument: "PORT", Example: "[21, 2121]",
+		withElements(unstable.Integer, list(Key{Name: "ports", flag: "port", Argument: "PORT",
+			Example: "[21, 2121]",
 			Default: strconv.Itoa(forward.DefaultServerPort),
 			Help:    "the servers' ports for control connections; repeatable",
 		}, forward.ParseServerPort, func(v values) *[]uint16 { return &v.Outbound.Ports })),
 		destinations(Key{Name: "servers", flag: "server", Example: `["203.0.113.0/24", "ftp.example.com"]`,
 			Otherwise: "all servers",
 			Help:      "servers that clients may reach; repeatable",
-			Doc:       "the servers that clients may reach: addresses, prefixes with no host bits set, and names",
+			Doc:       "the servers that clients may reach: addresses, prefixes with no host bits set, names",
 		}, func(v values) *[]forward.Destination { return &v.Outbound.Servers }),
 		destinations(Key{Name: "deny_servers", flag: "deny-server", Example: `["203.0.113.66"]`,
 			Otherwise: none,

@@ -91,7 +91,8 @@ func TestHealth(t *testing.T) {
 		"25h":   `health: health "25h": want 24h or less, or "off"`,
 		"never": `health: health "never": want a number with a unit, like "30s" or "5m", or "off"`,
 	} {
-		if _, err := FromValues(false, append(forward, Value{"health", text})); err == nil || err.Error() != want {
+		_, err := FromValues(false, append(forward, Value{"health", text}))
+		if err == nil || err.Error() != want {
 			t.Errorf("%s: got error %v; want %q", text, err, want)
 		}
 	}

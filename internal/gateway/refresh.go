@@ -103,7 +103,8 @@ func addressEntries(before, after []forward.Resolved) (all []logEntry) {
 // addressesChanged reports whether the server or the advertised addresses of a forward changed.
 func addressesChanged(before, after forward.Resolved) bool {
 	return before.Server4 != after.Server4 || before.Server6 != after.Server6 ||
-		!slices.Equal(before.Servers, after.Servers) || !before.Reach.Equal(after.Reach) || !slices.Equal(before.Advertised, after.Advertised)
+		!slices.Equal(before.Servers, after.Servers) || !before.Reach.Equal(after.Reach) ||
+		!slices.Equal(before.Advertised, after.Advertised)
 }
 
 // revertUnsound restores the old addresses of a forward if examine finds a fault with the new ones: a name

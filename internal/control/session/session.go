@@ -14,7 +14,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -140,28 +139,6 @@ func (s *Session) CountsAs() netip.Prefix { return s.limits.ClientOf(s.Client())
 func (s *Session) ShortestLimit() time.Duration {
 	return min(s.limits.Login, s.limits.Idle, s.env.WriteTime)
 }
-
-// addressesOf returns the addresses of a session. Each end has one that it believes to talk to: as a rule the
-// gateway's own; the server's for the client of a transparent outbound; the client's for the server of a
-// forward with source "client".
-func addressesOf(f forward.Resolved, client, server net.Conn) dialogue.Addresses {
-	a := dialogue.Addresses{
-		Client:    conn.PeerAddr(client),
-		Gateway:   local(client),
-		Outside:   local(server),
-		Server:    conn.PeerAddr(server),
-		Announced: f.AdvertisedTo(conn.PeerAddr(client)),
-	}
-	if f.Transparent() {
-		a.Gateway, a.OwnGateway = a.Server, a.Gateway
-	}
-	if f.Source == forward.SourceClient {
-		a.Outside, a.OwnOutside = a.Client, a.Outside
-	}
-	return a
-}
-
-func local(c net.Conn) netip.Addr { return conn.AddrPort(c.LocalAddr()).Addr() }
 
 // ReadClient reads and handles the client's commands, each when the dialogue is ready for it. It returns when
 // the session is over.

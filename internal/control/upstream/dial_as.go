@@ -57,8 +57,8 @@ func ownAddress(to netip.AddrPort) (netip.Addr, error) {
 	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
 }
 
-// bind binds a socket to the gateway's own address and a port that the kernel chooses, and makes its connection
-// come from another address.
+// bind binds a socket to the gateway's own address and a port that the kernel chooses, and makes its
+// connection come from another address.
 func bind(fd int, own netip.Addr, to netip.AddrPort, source netip.Addr, show ShowSource) (func(), error) {
 	if err := unix.Bind(fd, system.Sockaddr(netip.AddrPortFrom(own, 0))); err != nil {
 		return nil, err

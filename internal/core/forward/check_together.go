@@ -101,7 +101,8 @@ func (c *claims) checkRedirects(i int, report reportFunc) {
 	}
 	for _, j := range c.transparent {
 		if o := c.forwards[j]; j < i && f.redirectsLike(o) {
-			report("interface", "clients on %s at these ports belong to outbound %q", f.Listen.Interface, o.Name)
+			report("interface", "clients on %s at these ports belong to outbound %q", f.Listen.Interface,
+				o.Name)
 			return
 		}
 	}

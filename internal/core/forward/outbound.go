@@ -43,7 +43,7 @@ func ParseDestination(s string) (Destination, error) {
 		return Destination{}, fmt.Errorf("server %q: %w", s, err)
 	}
 	if !isHostName(s) {
-		return Destination{}, fmt.Errorf("server %q: want an address, a prefix like 203.0.113.0/24, or a name", s)
+		return Destination{}, fmt.Errorf("server %q: want an address, a prefix like 203.0.113.0/24 or a name", s)
 	}
 	return Destination{Host: strings.ToLower(strings.TrimSuffix(s, "."))}, nil
 }
@@ -78,7 +78,9 @@ func (r Reached) has(server netip.Addr) bool {
 
 // Equal reports whether two Reach lead to the same servers.
 func (r Reach) Equal(o Reach) bool {
-	same := func(a, b Reached) bool { return a.Destination == b.Destination && slices.Equal(a.Addrs, b.Addrs) }
+	same := func(a, b Reached) bool {
+		return a.Destination == b.Destination && slices.Equal(a.Addrs, b.Addrs)
+	}
 	return slices.EqualFunc(r.Allowed, o.Allowed, same) && slices.EqualFunc(r.Denied, o.Denied, same)
 }
 
@@ -161,7 +163,8 @@ func checkOutbound(f Forward, report reportFunc) {
 		report("advertise", "advertise is not for an outbound: a 227 names the server's own address")
 	}
 	if o.Explicit && o.RedirectPort != 0 {
-		report("redirect_port", "redirect_port is for an outbound without listen, whose clients the kernel redirects")
+		report("redirect_port", "redirect_port is for an outbound without listen, "+
+			"whose clients the kernel redirects")
 	}
 	for i, p := range o.Ports {
 		if slices.Contains(o.Ports[:i], p) {
@@ -182,14 +185,14 @@ func checkSource(f Forward, report reportFunc) {
 	}
 }
 
-// redirects reports whether connections of one client may be redirected to both of two outbounds.
+// redirectsLike reports whether connections of one client may be redirected to both of two outbounds.
 func (f Forward) redirectsLike(o Forward) bool {
 	if !f.Transparent() || !o.Transparent() || f.Listen.Interface != o.Listen.Interface {
 		return false
 	}
 	theirs := o.OutboundPorts()
-	samePort := slices.ContainsFunc(f.OutboundPorts(), func(p uint16) bool { return slices.Contains(theirs, p) })
-	return samePort && overlapAny(f.Clients, o.Clients)
+	isTheirs := func(p uint16) bool { return slices.Contains(theirs, p) }
+	return slices.ContainsFunc(f.OutboundPorts(), isTheirs) && overlapAny(f.Clients, o.Clients)
 }
 
 // overlapAny reports whether a client may belong to both lists; an empty one has all clients.

@@ -27,9 +27,9 @@ func (b *builder) addOwnSources(v Version) {
 	b.sources = append(b.sources, Rule{TranslateSource{v, own.Key, own.Name}})
 }
 
-// addRedirects adds the sets and rules that lead the clients of outbounds to ftpgate, one for each port that it
-// listens at. They redirect connections to other hosts only: those to the gateway's own addresses belong to
-// its services and to forwards. The gateway's own connections never pass prerouting, so there is no loop.
+// addRedirects adds the sets and rules that lead the clients of outbounds to ftpgate, one for each port that
+// it listens at. They redirect connections to other hosts only: those to the gateway's own addresses belong
+// to its services and to forwards. The gateway's own connections never pass prerouting, so there is no loop.
 func (b *builder) addRedirects(v Version, all []forward.Resolved) {
 	var ports []uint16
 	for _, f := range all {

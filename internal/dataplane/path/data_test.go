@@ -137,7 +137,7 @@ func newActiveStage(t *testing.T, counts bool) *activeStage {
 	}
 	p.Listen = opened.Listen()
 	s.path = &relay.Opener{Relay: s.relay, Ports: relaytest.FreePorts(t, 2), WaitTime: activeWaitTime}
-	if s.data, err = acceptEarly(t.Context(), s.path, metered{opened, s.expect(p)}, p); err != nil {
+	if s.data, err = acceptEarly(t.Context(), s.path, nil, metered{opened, s.expect(p)}, p); err != nil {
 		t.Fatal(err)
 	}
 	s.listen = p.Listen

@@ -15,10 +15,11 @@ import (
 	"ftpgate/internal/dataplane/relay"
 )
 
-// entrance is a pinhole of the kernel's that leads a peer from the other end's address, which it dials, to the
-// same port of the gateway's own, where the relay listens.
+// entrance is a pinhole of the kernel's that leads a peer from the other end's address, which it dials, to
+// the same port of the gateway's own, where the relay listens.
 func entrance(p pinhole.Pinhole) pinhole.Pinhole {
-	return pinhole.Pinhole{From: p.From, Listen: p.Listen, Target: p.Accept(), SourceIP: p.From, Active: p.Active}
+	return pinhole.Pinhole{From: p.From, Listen: p.Listen, Target: p.Accept(), SourceIP: p.From,
+		Active: p.Active}
 }
 
 // ledData is a data connection that the relay carries, whose peer dials the other end's address.
@@ -36,7 +37,7 @@ func (p forwardPath) openLed(ctx context.Context, f forward.Resolved, of pinhole
 		return nil, netip.AddrPort{}, errNoTables
 	}
 	var c *relay.Connection
-	at, err := p.ports.Allocate(of.From, of.Listen.Addr(), f.DataPorts(), func(at netip.AddrPort) (bool, error) {
+	use := func(at netip.AddrPort) (bool, error) {
 		if of.Listen = at; p.isReserved(of.Accept()) {
 			return false, nil
 		}
@@ -46,7 +47,8 @@ func (p forwardPath) openLed(ctx context.Context, f forward.Resolved, of pinhole
 			err = ctx.Err()
 		}
 		return c != nil, err
-	})
+	}
+	at, err := p.ports.Allocate(of.From, of.Listen.Addr(), f.DataPorts(), use)
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}

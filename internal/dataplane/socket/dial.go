@@ -13,8 +13,8 @@ import (
 	"ftpgate/internal/kernel/system"
 )
 
-// ShowSource makes a connection from an address and port of the gateway to a target come from another address.
-// The caller calls forget once the connection is established, or is not.
+// ShowSource makes a connection from an address and port of the gateway to a target come from another
+// address. The caller calls forget once the connection is established, or is not.
 type ShowSource func(own, target netip.AddrPort, source netip.Addr) (forget func(), err error)
 
 // Dialer connects to ends.

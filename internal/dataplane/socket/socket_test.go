@@ -185,14 +185,15 @@ func wantNoDelay(t *testing.T, c *socket.Conn) {
 func TestDialFails(t *testing.T) {
 	nobody := netip.AddrPortFrom(relaytest.Server, relaytest.FreePorts(t, 1).First)
 	leg := pinhole.Leg{SourceIP: relaytest.Inside, Target: nobody}
-	if _, err := (socket.Dialer{Timeout: relaytest.Patience}).Dial(t.Context(), leg, 0); !errors.Is(err, syscall.ECONNREFUSED) {
+	dialer := socket.Dialer{Timeout: relaytest.Patience}
+	if _, err := dialer.Dial(t.Context(), leg, 0); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("got %v; want %v", err, syscall.ECONNREFUSED)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	far := relaytest.Listen(t, relaytest.Server)
 	leg.Target = relaytest.LocalAddrPort(far.Addr())
-	if _, err := (socket.Dialer{Timeout: relaytest.Patience}).Dial(ctx, leg, 0); !errors.Is(err, context.Canceled) {
+	if _, err := dialer.Dial(ctx, leg, 0); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v; want %v", err, context.Canceled)
 	}
 }

@@ -63,8 +63,8 @@ func FormatHostPort(a netip.AddrPort) string {
 		a.Port()&0xff)
 }
 
-// Passive negotiates with PASV, or with EPSV over IPv6. The server listens at the address of its control connection, and
-// announces the address named if that is valid. It returns the server's listener and the address that
+// Passive negotiates with PASV, or with EPSV over IPv6. The server listens at the address of its control
+// connection, and announces the address named if that is valid. It returns the server's listener and the address that
 // the client gets.
 func (p Session) Passive(named netip.Addr) (net.Listener, netip.AddrPort) {
 	p.T.Helper()
@@ -89,7 +89,8 @@ func (p Session) Passive(named netip.Addr) (net.Listener, netip.AddrPort) {
 	return data, ParseHostPort(p.T, p.Client.Expect("227"))
 }
 
-// Active negotiates with PORT, or with EPRT over IPv6. It returns the client's listener and the address that the server gets.
+// Active negotiates with PORT, or with EPRT over IPv6. It returns the client's listener and the address that
+// the server gets.
 func (p Session) Active() (net.Listener, netip.AddrPort) {
 	p.T.Helper()
 	own := p.Client.LocalAddr().(*net.TCPAddr).AddrPort().Addr()

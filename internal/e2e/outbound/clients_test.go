@@ -33,6 +33,9 @@ func TestClientsSeen(t *testing.T) {
 	t.Parallel()
 	for version, f := range families {
 		for name, run := range peers.Servers {
+			if version == "IPv6" && name != "proftpd" { // the kernel's part is the same for all
+				continue
+			}
 			t.Run(version+"/"+name, func(t *testing.T) {
 				t.Parallel()
 				checkClients(t, f, run, "client", "--data", "kernel")
@@ -61,5 +64,9 @@ func checkClients(t *testing.T, f family, run func(*testing.T, *lab.Host, netip.
 	s := run(t, l.Server(), at.Server)
 	harness.Start(t, l.Gateway(), append([]string{"outbound", "--interface", "lan0", "--source", source},
 		flags...)...).AwaitReady()
-	peers.CheckClients(t, l, s, at, peers.LFTP, peers.Curl, peers.NcFTP, peers.Tnftp)
+	clients := []peers.Client{peers.LFTP, peers.Curl}
+	if source == "gateway" {
+		clients = append(clients, peers.NcFTP, peers.Tnftp)
+	}
+	peers.CheckClients(t, l, s, at, clients...)
 }

@@ -40,8 +40,8 @@ func newTestbed(t *testing.T, f family, back bool, flags ...string) *harness.Tes
 	return s
 }
 
-// Each end sees the right peer on the control connection and on data connections in both modes: the client the
-// server's own address, the server the gateway's, or with source "client" the client's.
+// Each end sees the right peer on the control connection and on data connections in both modes: the client
+// the server's own address, the server the gateway's, or with source "client" the client's.
 func TestFaces(t *testing.T) {
 	t.Parallel()
 	for version, f := range families {

@@ -27,7 +27,8 @@ func needs6(forwards []forward.Resolved) bool {
 
 // hasClients6 reports whether clients may have IPv6; an empty list has all clients.
 func hasClients6(clients []netip.Prefix) bool {
-	return len(clients) == 0 || slices.ContainsFunc(clients, func(p netip.Prefix) bool { return p.Addr().Is6() })
+	is6 := func(p netip.Prefix) bool { return p.Addr().Is6() }
+	return len(clients) == 0 || slices.ContainsFunc(clients, is6)
 }
 
 // Enable switches on the IP forwarding that the forwards need.

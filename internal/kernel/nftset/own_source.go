@@ -17,8 +17,8 @@ import (
 // established (tcp_syn_retries in ip-sysctl.rst: 127 s).
 const ownSourceTimeout = 3 * time.Minute
 
-// OwnSourceSet gives connections of the gateway's own another source address. Any number of goroutines may use
-// it at once: one transaction after the other.
+// OwnSourceSet gives connections of the gateway's own another source address. Any number of goroutines may
+// use it at once: one transaction after the other.
 type OwnSourceSet struct {
 	mu     sync.Mutex // held during a transaction
 	conn   *elementConn
@@ -64,7 +64,8 @@ func (s *OwnSourceSet) Remove(own, target netip.AddrPort, source netip.Addr) err
 	if s.closed {
 		return nil
 	}
-	return s.conn.deleteEach(changesOf(unix.NFT_MSG_DELSETELEM, []element{ownSourceElement(own, target, source)}))
+	elements := []element{ownSourceElement(own, target, source)}
+	return s.conn.deleteEach(changesOf(unix.NFT_MSG_DELSETELEM, elements))
 }
 
 // Close disconnects from the kernel. A second call does nothing.
@@ -79,6 +80,6 @@ func (s *OwnSourceSet) Close() error {
 }
 
 func ownSourceElement(own, target netip.AddrPort, source netip.Addr) element {
-	return element{role: ownSourceMap, pinhole: &pinhole.Pinhole{From: own.Addr(), Listen: own, Target: target,
-		SourceIP: source}}
+	addresses := pinhole.Pinhole{From: own.Addr(), Listen: own, Target: target, SourceIP: source}
+	return element{role: ownSourceMap, pinhole: &addresses}
 }

@@ -14,8 +14,8 @@ import (
 // (include/uapi/linux/netfilter_ipv6/ip6_tables.h).
 const originalDestination = 80
 
-// OriginalDestination returns where the peer of an accepted connection dialled, before the kernel redirected it
-// here. Without a redirection it is the connection's own local end. The error is the kernel's: ENOENT if
+// OriginalDestination returns where the peer of an accepted connection dialled, before the kernel redirected
+// it here. Without a redirection it is the connection's own local end. The error is the kernel's: ENOENT if
 // conntrack does not know the connection.
 func OriginalDestination(c *net.TCPConn) (to netip.AddrPort, err error) {
 	raw, err := c.SyscallConn()
@@ -33,8 +33,8 @@ func OriginalDestination(c *net.TCPConn) (to netip.AddrPort, err error) {
 	return to, nil
 }
 
-// originalDestinationOf asks by two functions that read options of the same lengths: a sockaddr_in fits into an
-// ipv6_mreq, and an ip6_mtuinfo begins with a sockaddr_in6.
+// originalDestinationOf asks by two functions that read options of the same lengths: a sockaddr_in fits into
+// an ipv6_mreq, and an ip6_mtuinfo begins with a sockaddr_in6.
 func originalDestinationOf(fd int, v4 bool) (netip.AddrPort, error) {
 	if v4 {
 		answer, err := unix.GetsockoptIPv6Mreq(fd, unix.IPPROTO_IP, originalDestination)

@@ -73,16 +73,21 @@ func Cases() []Case {
 			proxied(forward.DataRelay),
 			Forward("plc", "192.168.5.2:2122", "203.0.113.7", forward.TrackingKernel),
 		}},
-		{Name: "outbound", Forwards: []forward.Resolved{
-			outbound("lan", "lan0", 8021, []uint16{21, 2121}, "192.168.5.0/24", "2001:db8:5::/64"),
-			outbound("all", "dmz0", 8021, nil),
-			outbound("old", "lan1", 8022, nil, "10.0.0.0/8"),
-			Forward("plc", "192.168.5.2:2122", "203.0.113.7", forward.TrackingKernel),
-		}},
+		{Name: "outbound", Forwards: outbounds()},
 		{Name: "source-client", Forwards: []forward.Resolved{with(proxied(forward.DataRelay),
 			func(f *forward.Resolved) { f.Source = forward.SourceClient })}},
 		{Name: "banned", Forwards: banned(), Bans: Bans("192.0.2.7", "192.0.2.64-192.0.2.95",
 			"255.255.255.0-255.255.255.255", "2001:db8:7::-2001:db8:7:ffff:ffff:ffff:ffff:ffff")},
+	}
+}
+
+// outbounds returns outbounds with and without clients, two of which share a port, beside another forward.
+func outbounds() []forward.Resolved {
+	return []forward.Resolved{
+		outbound("lan", "lan0", 8021, []uint16{21, 2121}, "192.168.5.0/24", "2001:db8:5::/64"),
+		outbound("all", "dmz0", 8021, nil),
+		outbound("old", "lan1", 8022, nil, "10.0.0.0/8"),
+		Forward("plc", "192.168.5.2:2122", "203.0.113.7", forward.TrackingKernel),
 	}
 }
 
