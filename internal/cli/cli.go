@@ -84,7 +84,7 @@ addresses: clients connect to the gateway and know nothing of the server.`,
 	root.SetContext(context.Background())
 	root.SetHelpCommand(newHelp())
 	root.AddCommand(newForward(), newOutbound(), newRun(), newCheck(), newRules(), newConfig(), newImport(),
-		newDemo(), newLab(),
+		newDemo(), newLab(), newStatus(), newSessions(), newTop(), newExplain(), newKill(),
 		newBan(), newUnban(), newBans(), newReload(), newDoctor())
 	return root
 }
