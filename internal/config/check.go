@@ -37,6 +37,11 @@ func (d *document) check(file string) {
 }
 
 func (f *forwardSection) checkMissing(d *document) {
+	if f.Transparent() && !f.state("interface").given {
+		f.state("interface").bad = true
+		d.report(f, f.header, "interface", "interface is missing: say on which interface the clients are, "+
+			"like interface = %s", keys[keyIndex["interface"]].Example)
+	}
 	for i := range keys[:forwardKeyCount] {
 		if k := &keys[i]; k.missing != "" && f.table == forwardTable && !f.states[i].given {
 			f.states[i].bad = true
@@ -120,6 +125,9 @@ func giveNames(forwards []*forwardSection) {
 			f.Name = f.Listen.String()
 			if f.Transparent() {
 				f.Name = "outbound on " + f.Listen.Interface
+				if f.Outbound.RedirectPort != 0 {
+					f.Name = fmt.Sprintf("%s port %d", f.Name, f.Listen.Port)
+				}
 			}
 		}
 	}

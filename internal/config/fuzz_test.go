@@ -205,6 +205,9 @@ func (r rawOutbound) value() forward.Forward {
 		f.Listen.Port = uint16(cmp.Or(r.RedirectPort, forward.DefaultRedirectPort))
 		if r.Name == "" {
 			f.Name = "outbound on " + r.Interface
+			if r.RedirectPort != 0 {
+				f.Name = fmt.Sprintf("%s port %d", f.Name, r.RedirectPort)
+			}
 		}
 	}
 	return f

@@ -150,6 +150,7 @@ func checkOutbound(f Forward, report reportFunc) {
 	o := f.Outbound
 	switch {
 	case o.Explicit:
+		report("listen", "listen is not for an outbound yet: say with interface where its clients are")
 	case f.Listen.Interface == "":
 		report("interface", "interface is missing: say on which interface the clients are, like "+
 			`interface = "lan0"`)
@@ -187,7 +188,8 @@ func checkSource(f Forward, report reportFunc) {
 
 // redirectsLike reports whether connections of one client may be redirected to both of two outbounds.
 func (f Forward) redirectsLike(o Forward) bool {
-	if !f.Transparent() || !o.Transparent() || f.Listen.Interface != o.Listen.Interface {
+	if !f.Transparent() || !o.Transparent() || f.Listen.Interface != o.Listen.Interface ||
+		f.Listen.Interface == "" {
 		return false
 	}
 	theirs := o.OutboundPorts()
