@@ -11,8 +11,8 @@ import (
 type Value struct{ Key, Text string }
 
 // FromValues makes a Config of one forward, or of one outbound, as a file with these keys and values would.
-// The error is Faults without places; only their Key and Text are set, in the order of the values, and Text does not name the
-// forward. A key that no file has is the caller's mistake, and panics.
+// The error is Faults without places; only their Key and Text are set, in the order of the values, and Text
+// does not name the forward. A key that no file has is the caller's mistake, and panics.
 func FromValues(outbound bool, given []Value) (*Config, error) {
 	d, t := newDocument(nil), forwardTable
 	if outbound {

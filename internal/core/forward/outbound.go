@@ -43,7 +43,8 @@ func ParseDestination(s string) (Destination, error) {
 		return Destination{}, fmt.Errorf("server %q: %w", s, err)
 	}
 	if !isHostName(s) {
-		return Destination{}, fmt.Errorf("server %q: want an address, a prefix like 203.0.113.0/24 or a name", s)
+		return Destination{}, fmt.Errorf("server %q: want an address, a prefix like 203.0.113.0/24 or a name",
+			s)
 	}
 	return Destination{Host: strings.ToLower(strings.TrimSuffix(s, "."))}, nil
 }

@@ -64,8 +64,8 @@ func FormatHostPort(a netip.AddrPort) string {
 }
 
 // Passive negotiates with PASV, or with EPSV over IPv6. The server listens at the address of its control
-// connection, and announces the address named if that is valid. It returns the server's listener and the address that
-// the client gets.
+// connection, and announces the address named if that is valid. It returns the server's listener and the
+// address that the client gets.
 func (p Session) Passive(named netip.Addr) (net.Listener, netip.AddrPort) {
 	p.T.Helper()
 	own := p.Server.LocalAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()

@@ -48,7 +48,9 @@ func TestClientsSeen(t *testing.T) {
 	}
 }
 
-func checkClients(t *testing.T, f family, run func(*testing.T, *lab.Host, netip.AddrPort) peers.Server, source string, flags ...string) {
+// checkClients runs clients through an outbound against a server.
+func checkClients(t *testing.T, f family, run func(*testing.T, *lab.Host, netip.AddrPort) peers.Server,
+	source string, flags ...string) {
 	t.Helper()
 	l := labtest.New(t)
 	for host, route := range map[*lab.Host]string{l.Client(): f.routes[0], l.Server(): f.routes[1]} {

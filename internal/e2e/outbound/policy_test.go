@@ -41,8 +41,8 @@ func TestRefusedServers(t *testing.T) {
 	}
 }
 
-// The gateway's own addresses and ports are left alone: clients reach its services, and no client gets into the
-// gateway by way of the port that others are redirected to.
+// The gateway's own addresses and ports are left alone: clients reach its services, and no client gets into
+// the gateway by way of the port that others are redirected to.
 func TestOwnAddresses(t *testing.T) {
 	t.Parallel()
 	s := newTestbed(t, families["IPv4"], false)
