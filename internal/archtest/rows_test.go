@@ -145,6 +145,7 @@ var rows = []row{
 		},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"try/testca"}},
+	{pkg: "control/account", imports: []string{"core/finding", "core/forward", "core/dialogue"}},
 	{pkg: "control/session",
 		imports: []string{
 			"core/forward", "core/ftp", "core/verdict", "core/pinhole", "core/dialogue", "core/tlsrecord",
@@ -153,8 +154,8 @@ var rows = []row{
 		}},
 	{pkg: "control/proxy",
 		imports: []string{
-			"core/finding", "core/forward", "core/verdict", "observe/sessions", "dataplane",
-			"control/conn", "control/refusal", "control/upstream", "control/session",
+			"core/finding", "core/forward", "core/verdict", "core/dialogue", "observe/sessions", "dataplane",
+			"control/conn", "control/refusal", "control/upstream", "control/account", "control/session",
 		},
 		testing: []string{"core/pinhole", "try/testca", "golang.org/x/sys"}},
 	{pkg: "control/listeners",
@@ -206,7 +207,7 @@ var rows = []row{
 	{pkg: "diagnose/preflight",
 		imports: []string{
 			"core/finding", "core/forward", "core/ruleset", "kernel/system", "kernel/nft", "gateway",
-			"control/tlskeys", "diagnose/facts", "diagnose/doctor",
+			"control/account", "control/tlskeys", "diagnose/facts", "diagnose/doctor",
 		},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"kernel/nftforeign", "try/testca", "core/ruleset/rulesettest"}},
@@ -237,7 +238,8 @@ var rows = []row{
 			"core/finding", "core/forward", "core/verdict", "version", "kernel/system", "kernel/nft",
 			"observe/sessions", "observe/health", "observe/loglimit", "observe/metrics", "observe/monitor",
 			"observe/transferlog", "gateway", "gateway/bans", "gateway/ipforward", "gateway/repair",
-			"dataplane/path", "control/upstream", "control/proxy", "control/listeners", "control/tlskeys",
+			"dataplane/path", "control/upstream", "control/account", "control/proxy", "control/listeners",
+			"control/tlskeys",
 			"ops/admin", "ops/status", "ops/systemd", "diagnose/doctor", "diagnose/preflight", "config",
 		},
 		shares:  []string{"golang.org/x/sys"},
@@ -295,6 +297,8 @@ var rows = []row{
 	{pkg: "try/lab/labtest", imports: []string{"try/lab"}},
 
 	// Tests of the whole.
+	{pkg: "e2e/explicit",
+		testing: []string{"try/lab", "try/lab/labtest", "e2e/harness", "e2e/peers"}},
 	{pkg: "e2e/diagnose",
 		testing: []string{
 			"try/lab", "try/testca", "try/lab/labtest", "e2e/harness", "e2e/peers", "golang.org/x/sys",

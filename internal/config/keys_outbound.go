@@ -31,6 +31,12 @@ func outboundKeys() []Key {
 			Help:      "servers that clients may not reach; repeatable",
 			Doc:       "the servers that clients may not reach, even if 'servers' has them: as there",
 		}, func(v values) *[]forward.Destination { return &v.Outbound.Denied }),
+		file(Key{Name: "account_file", Argument: "FILE", Example: `"/etc/ftpgate/proxy-account"`,
+			Otherwise: "any login, or none",
+			Help:      "file with USER:PASSWORD, with which clients of --listen log in to the gateway",
+			Doc: "with 'listen': a file with one line, USER:PASSWORD, with which clients log in to the" +
+				" gateway itself before they name a server",
+		}, func(v values) *string { return &v.Outbound.AccountFile }),
 		number(Key{Name: "redirect_port", Example: "8021",
 			Help: "the gateway's port that the kernel leads control connections to",
 		}, forward.DefaultRedirectPort, 65535, func(v values) *int { return &v.Outbound.RedirectPort }),

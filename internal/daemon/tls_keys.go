@@ -3,6 +3,7 @@ package daemon
 import (
 	"net/netip"
 
+	"ftpgate/internal/control/account"
 	"ftpgate/internal/control/proxy"
 	"ftpgate/internal/control/tlskeys"
 	"ftpgate/internal/core/finding"
@@ -25,9 +26,9 @@ func (k sessionKeys) ForClient(f forward.Forward, client netip.Addr) (proxy.Clie
 // Explain returns why a handshake has failed, for the client, and the remedy, for the operator.
 func (sessionKeys) Explain(err error) (reason, remedy string) { return tlskeys.Explain(err) }
 
-// loadKeys reads the certificates of the forwards, and returns the findings. After a fault the previous keys
-// stay.
+// loadKeys reads the certificates and accounts of the forwards, and returns the findings. After a fault the
+// previous keys stay.
 func loadKeys(keys *tlskeys.Keys, forwards []forward.Forward) []finding.Finding {
 	addrs, _ := system.Addresses() // preflight reports the error
-	return keys.Load(forwards, addrs)
+	return append(keys.Load(forwards, addrs), account.Check(forwards)...)
 }

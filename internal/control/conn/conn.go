@@ -31,6 +31,9 @@ type Control struct {
 	received atomic.Uint64 // bytes that were read from it
 }
 
+// None returns the end of a connection that there is not: reads and writes fail, and all else does nothing.
+func None() *Control { return &Control{TCPConn: &net.TCPConn{}} }
+
 // Read reads from the peer, through TLS if there is any.
 func (c *Control) Read(b []byte) (int, error) {
 	if c.TLS != nil {
@@ -164,8 +167,11 @@ func (c *Control) EndTLS() error {
 }
 
 // AddrPort returns the address and port of one end of a TCP connection: IPv4 as IPv4, and without a zone,
-// which the kernel's tables do not have.
+// which the kernel's tables do not have. It is not valid for None.
 func AddrPort(a net.Addr) netip.AddrPort {
+	if a == nil {
+		return netip.AddrPort{}
+	}
 	at := a.(*net.TCPAddr).AddrPort()
 	return netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port())
 }

@@ -20,10 +20,12 @@ import (
 	"sync"
 	"time"
 
+	"ftpgate/internal/control/account"
 	"ftpgate/internal/control/conn"
 	"ftpgate/internal/control/refusal"
 	"ftpgate/internal/control/session"
 	"ftpgate/internal/control/upstream"
+	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/verdict"
@@ -42,6 +44,8 @@ type Proxy struct {
 	Transparent
 	Counts     *Counts       // shared by all forwards of a gateway; nil: not counted
 	SessionLog *sessions.Log // shared, too; nil: one of its own
+
+	Lookup upstream.LookupFunc // resolves the names that clients give; nil: the system's resolver does
 
 	dial         upstream.DialFunc // nil: upstream.DialTCP
 	longestWrite time.Duration     // 0: session.WriteTime
@@ -93,6 +97,7 @@ func (p *Proxy) Serve(draining, aborted context.Context, l *net.TCPListener) err
 
 	draining, drain := context.WithCancelCause(draining)
 	defer drain(nil)
+	p.env.Dial, p.env.Account, p.env.Draining = p.dialNamed, readAccount, draining
 	var clients sync.WaitGroup
 	var failed error
 	clients.Go(func() {
@@ -190,12 +195,12 @@ func unreachable(err error) refusal.Refusal {
 // connect connects a client to its server.
 func (p *Proxy) connect(dialing, aborted context.Context, client *net.TCPConn, f forward.Resolved,
 	record *sessions.Record) (*session.Session, error) {
-	began := time.Now()
-	dial := p.dial
-	if f.Source == forward.SourceClient {
-		dial = upstream.DialAs(conn.PeerAddr(client), p.Show)
+	if f.Explicit() {
+		_ = conn.InlineUrgent(client)
+		return session.New(aborted, &p.env, &conn.Control{TCPConn: client}, conn.None(), f, nil, record)
 	}
-	tcp, err := upstream.Dial(dialing, dial, f, conn.PeerAddr(client))
+	began := time.Now()
+	tcp, err := upstream.Dial(dialing, p.dialFor(f.Forward, client), f, conn.PeerAddr(client))
 	if err != nil {
 		return nil, err
 	}
@@ -215,6 +220,49 @@ func (p *Proxy) connect(dialing, aborted context.Context, client *net.TCPConn, f
 		return nil, err
 	}
 	return s, nil
+}
+
+// dialFor returns what connects to a client's server, so that the server sees the forward's source.
+func (p *Proxy) dialFor(f forward.Forward, client net.Conn) upstream.DialFunc {
+	if f.Source == forward.SourceClient {
+		return upstream.DialAs(conn.PeerAddr(client), p.Show)
+	}
+	return p.dial
+}
+
+// dialNamed connects to a server that a client named.
+func (p *Proxy) dialNamed(ctx context.Context, f forward.Forward, to forward.Server, client net.Conn) (
+	*conn.Control, *upstream.ServerSetup, error) {
+	resolved := p.Forward()
+	resolved.Forward = f
+	tcp, resolved, err := upstream.DialNamed(ctx, p.dialFor(f, client), p.Lookup, resolved, to, client)
+	if err != nil {
+		return nil, nil, err
+	}
+	server := &conn.Control{TCPConn: tcp}
+	if f.TLS.Server == forward.ServerTLSOff {
+		return server, nil, nil
+	}
+	setup, err := upstream.BeginTLS(ctx, server, resolved, p.Keys)
+	if err != nil {
+		server.Close()
+		return nil, nil, err
+	}
+	return server, setup, nil
+}
+
+// readAccount reads the account of an outbound's clients. The error is an *upstream.Error.
+func readAccount(f forward.Forward) (dialogue.Account, error) {
+	if f.Outbound.AccountFile == "" {
+		return dialogue.Account{}, nil
+	}
+	a, err := account.Read(f.Outbound.AccountFile)
+	if err != nil {
+		return dialogue.Account{}, &upstream.Error{Err: err, Refusal: verdict.Refusal{
+			Kind: verdict.RefusedLogin, Code: verdict.CodeGatewayLoginFailed,
+			Reason: "this gateway cannot check logins now", Remedy: "see account_file"}}
+	}
+	return a, nil
 }
 
 // forget is called when a session has ended.

@@ -42,6 +42,10 @@ func (s *Session) clientEnds() {
 	if s.phase == terminated {
 		return
 	}
+	if !s.dialogue.HasServer() {
+		s.terminateLocked(refusal.Refusal{})
+		return
+	}
 	s.takeTurn()
 	s.dialogue.ClientEnded()
 	s.beginWrite()

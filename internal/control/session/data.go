@@ -42,6 +42,8 @@ func (s *Session) act(step dialogue.Step) (dialogue.Step, error) {
 		return step, s.use()
 	case dialogue.Arm:
 		err = s.arm()
+	case dialogue.Dial:
+		return s.dial(step)
 	default: // all others close what is open first
 		if !s.closeData() {
 			return step, errTurnTaken

@@ -20,12 +20,15 @@ func (s *Session) log(level slog.Level, msg string, attrs ...slog.Attr) {
 
 // who returns the log attributes that identify the session.
 func (s *Session) who() []slog.Attr {
-	return []slog.Attr{
+	who := []slog.Attr{
 		slog.String("forward", s.forward.Name),
 		slog.String("session", s.record.ID()),
 		slog.String("client", conn.AddrPort(s.client.RemoteAddr()).String()),
-		slog.String("server", conn.AddrPort(s.server.RemoteAddr()).String()),
 	}
+	if server := conn.AddrPort(s.server.RemoteAddr()); server.IsValid() {
+		who = append(who, slog.String("server", server.String()))
+	}
+	return who
 }
 
 // traceCommand logs that a client's line arrived, with its verb if an RFC defines it. The rest may be a

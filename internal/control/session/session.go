@@ -11,11 +11,9 @@ package session
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"net/netip"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -38,8 +36,11 @@ type Env struct {
 	Log      *slog.Logger
 	Reporter refusal.Reporter
 	// is called when a session is over, with the data that is relayed for it
-	Ended  func(s *Session)
-	Banned func(client netip.Addr) bool // reports whether a client is banned now; nil: none is
+	Ended    func(s *Session)
+	Dial     DialFunc                     // connects to a server that a client named
+	Account  AccountFunc                  // returns what such a client logs in to the gateway itself with
+	Draining context.Context              // done: no dial begins any more
+	Banned   func(client netip.Addr) bool // reports whether a client is banned now; nil: none is
 
 	WriteTime  time.Duration // how long a peer may take for a line
 	CloseTime  time.Duration // how long a session that is over waits for the data path
@@ -67,6 +68,7 @@ type Session struct {
 	// reader, in stopping to the server's; and once both have returned, to finish. Any goroutine may read the
 	// dialogue under mu, except while the session is working.
 
+	reading          *conn.Control // the server that the server's reader reads; it alone uses it
 	dialogue         *dialogue.Dialogue
 	replies          ftp.ReplyScanner    // of the server's lines
 	lineAt           time.Time           // when the line under way arrived
@@ -93,7 +95,8 @@ const (
 	maxReplyBytes = 64 << 20
 )
 
-// New takes over two connections; after an error the caller still owns them. Data connections end when ctx is
+// New takes over two connections; after an error the caller still owns them. If the client is to name the
+// server, server is conn.None. Data connections end when ctx is
 // done. setup is the TLS that was set up with the server; nil: none. The caller starts ReadClient and
 // ReadServer, each in a goroutine of its own, and waits for both.
 func New(aborted context.Context, env *Env, client, server *conn.Control, f forward.Resolved,
@@ -115,6 +118,12 @@ func New(aborted context.Context, env *Env, client, server *conn.Control, f forw
 	config := dialogue.Config{ServerMode: f.ServerMode, LoginFailures: s.limits.LoginFailures, TLS: f.TLS}
 	if f.PassesThrough() {
 		config.Passive = f.ServerPorts
+	}
+	if config.Named = f.Explicit(); config.Named {
+		var err error
+		if config.Account, err = env.Account(f.Forward); err != nil {
+			return nil, err
+		}
 	}
 	s.dialogue = dialogue.New(addressesOf(f, client, server), config)
 	s.dataTLS.ClientCloseNotifyOptional = f.TLS.ClientCloseNotifyOptional
@@ -145,7 +154,7 @@ func (s *Session) ShortestLimit() time.Duration {
 func (s *Session) ReadClient() {
 	defer s.readerEnded()
 	lines := ftp.NewLineReader(s.client, 0)
-	for more := !s.forward.TLS.Implicit || s.encrypt(lines); more; {
+	for more := (!s.forward.TLS.Implicit || s.encrypt(lines)) && s.greet(); more; {
 		if first, err := lines.Peek(); err == nil && first == handshakeRecord {
 			more = s.clientHello(lines)
 			continue
@@ -223,6 +232,13 @@ func (s *Session) ready(line ftp.ClientLine) bool {
 // ReadServer reads and handles the server's replies. It returns when the session is over.
 func (s *Session) ReadServer() {
 	defer s.readerEnded()
+	for s.nextServer() {
+		s.readServer()
+	}
+}
+
+// readServer reads the session's server until that is over.
+func (s *Session) readServer() {
 	lines, more := s.serverLines()
 	for more {
 		text, ending, err := lines.ReadLine()
@@ -250,7 +266,7 @@ func (s *Session) ReadServer() {
 func (s *Session) serverLines() (lines *ftp.LineReader, more bool) {
 	setup := s.serverSetup
 	if setup == nil {
-		return ftp.NewLineReader(s.server, 0), true
+		return ftp.NewLineReader(s.reading, 0), true
 	}
 	s.serverSetup = nil
 	more = true
@@ -312,7 +328,7 @@ func (s *Session) takeServerTurn(err error, ahead bool) bool {
 		s.changed.Wait()
 	}
 	switch {
-	case s.phase == terminated:
+	case s.phase == terminated, s.forward.Explicit() && s.reading != s.server: // which was left
 		s.mu.Unlock()
 		return false
 	case s.phase == stopping: // the client began TLS
@@ -346,34 +362,4 @@ func (s *Session) leaveLines(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopServerReader()
-}
-
-// serverBroken is the reason for the client if the connection to its server fails.
-const serverBroken = "the connection to the server is broken"
-
-// errNotFTP says that a server sent something else than a greeting, and closed.
-var errNotFTP = errors.New("no FTP greeting")
-
-// serverFailed ends the session after an error of the server's connection. If explained is set, the client
-// needs no reason: it closed first, or the server gave one.
-func (s *Session) serverFailed(err error, explained bool) {
-	switch {
-	case explained:
-		s.terminate(s.serverGoodbye())
-	case err == errNotFTP, badLine(err):
-		s.terminate(refusal.New(verdict.RefusedBadReply, verdict.CodeServerBadReply, dialogue.NotFTP))
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		s.terminate(refusal.New(verdict.RefusedUnreachable, verdict.CodeServerLeft, dialogue.ServerLeft))
-	default:
-		s.terminate(refusal.New(verdict.RefusedUnreachable, verdict.CodeServerLeft, serverBroken))
-	}
-}
-
-// serverGoodbye returns the refusal that ends a session after the server said why it closes: a 421 that
-// answers no command is the server's own decision.
-func (s *Session) serverGoodbye() (r refusal.Refusal) {
-	if strings.HasPrefix(s.transcript.ServerReply(), "421") {
-		r.Code = verdict.CodeServerLeft
-	}
-	return r
 }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -68,6 +69,8 @@ type state struct {
 	pathCallSince time.Time
 	turnTaken     bool          // the other reader took the turn from it
 	finished      chan struct{} // closed when the session is finished; nil: no reader has returned
+
+	cancelDial context.CancelFunc // ends the dial of a server that the client named; nil: none is under way
 }
 
 // replyBarrier holds back a reply, while the session is delaying or delivering.
@@ -237,6 +240,9 @@ func (s *state) setTerminated(e ending) (before phase) {
 	}
 	if s.terminatedCh != nil {
 		close(s.terminatedCh)
+	}
+	if s.cancelDial != nil {
+		s.cancelDial()
 	}
 	s.changed.Broadcast()
 	return before

@@ -192,7 +192,7 @@ func (t *Transcript) ReplyStep(at time.Time, line ftp.ServerLine, step dialogue.
 		t.record.TransferStarted(at, "(unknown command)", "")
 	}
 	if len(step.ToServer) > 0 {
-		t.record.Ask(validText(firstLine(step.ToServer)))
+		t.record.Ask(t.replayed(firstLine(step.ToServer)))
 	}
 	ours := step.Refusal.Kind != verdict.NotRefused || dialogue.Negotiates(t.last.verb)
 	if ours && len(step.ToClient) > 0 && !bytes.Equal(lastLine(step.ToClient), line.Text) {
@@ -201,6 +201,17 @@ func (t *Transcript) ReplyStep(at time.Time, line ftp.ServerLine, step dialogue.
 	if t.last.verb == "TYPE" && line.Code/100 == 2 && t.last.arg != "" {
 		t.record.Type(strings.ToUpper(t.last.arg[:1]))
 	}
+}
+
+// replayed returns a command that the server is sent after its reply, without its secret: a client that
+// chooses its server may have sent the password before.
+func (t *Transcript) replayed(line []byte) string {
+	c, err := ftp.ParseCommand(line)
+	if err != nil || !ftp.HidesArgument(c.Verb) {
+		return validText(line)
+	}
+	t.last.secret = string(c.Arg)
+	return c.Verb + " (not shown)"
 }
 
 // firstLine returns the first of some lines, without its ending.

@@ -15,11 +15,12 @@ func (d *Dialogue) command(s *Step, line ftp.ClientLine) {
 	case len(line.Telnet) > 0 && len(line.Text) == 0: // such as a NOP that keeps the connection alive
 	case line.IsReply:
 		s.end(verdict.RefusedLine, "a client sends commands, not replies")
-	case line.Blank(): // some servers answer it
+	case line.Blank() && d.HasServer(): // some servers answer it
 		d.forwardLine(s, line)
 	case d.refuseForeign(s, line):
 	case line.Command.Verb == "":
 		s.refuse(verdict.RefusedLine, 500, "not an FTP command")
+	case d.name(s, line):
 	case !d.handle(s, line):
 		if ftp.IsUrgent(line.Command.Verb) && !options { // servers read it differently
 			s.ToServer = append(s.ToServer, line.Telnet...)

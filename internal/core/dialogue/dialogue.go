@@ -29,6 +29,14 @@ type Addresses struct {
 	OwnGateway, OwnOutside netip.Addr
 }
 
+// complete returns the addresses with the one that a 227 names.
+func (a Addresses) complete() Addresses {
+	if !a.Announced.IsValid() {
+		a.Announced = a.Gateway
+	}
+	return a
+}
+
 // oneFamily reports whether client and server speak the same version of IP.
 func (a Addresses) oneFamily() bool { return a.Client.Is4() == a.Server.Is4() }
 
@@ -40,6 +48,9 @@ type Config struct {
 
 	// Passive are the server's passive ports, for end-to-end encrypted sessions; empty: these are refused.
 	Passive forward.PortRange
+
+	Named   bool    // the client names the server; Addresses has only the client's side then
+	Account Account // of the gateway itself, for such clients
 }
 
 // Dialogue is the state of one session. It keeps no line that it was passed. It is not safe for use by
@@ -61,6 +72,7 @@ type Dialogue struct {
 	quit          bool      // the server took QUIT
 	clientEnded   bool      // the client sends no further command
 	held          heldReply // the reply under way, if it ends a transfer
+	naming        *naming   // nil: the forward has one server
 
 	protection protection
 	negotiation
@@ -79,14 +91,16 @@ type lastStep struct {
 	partlySent bool   // toClient is the end of a reply whose beginning was sent
 }
 
-// New begins a session. The first event is the server's greeting, or the client's TLS handshake.
+// New begins a session. The first event is the server's greeting, or the client's TLS handshake; with
+// Config.Named the call of Greet.
 func New(addrs Addresses, config Config) *Dialogue {
-	if !addrs.Announced.IsValid() {
-		addrs.Announced = addrs.Gateway
-	}
-	d := &Dialogue{addrs: addrs, config: config}
+	d := &Dialogue{addrs: addrs.complete(), config: config}
 	d.queue.requests = append(make([]request, 0, 1), request{verb: greeting})
 	d.queue.current = noRequest
+	if config.Named {
+		d.queue.requests = d.queue.requests[:0]
+		d.naming = &naming{account: config.Account, admitted: config.Account.User == ""}
+	}
 	if config.TLS.Implicit {
 		d.protection = implicit
 	}

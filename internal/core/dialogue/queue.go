@@ -52,6 +52,7 @@ type request struct {
 	aborted   bool   // a transfer: the client sent ABOR after it
 	glued     bool   // PASS without a space after the verb: perhaps another command
 	ignorable bool   // an optional one that most servers answer, and that this one has not answered yet
+	silent    bool   // the client was answered before: it does not read this answer
 	overtaken bool   // an optional one: a later command was answered, so no reply to this one can follow
 }
 

@@ -39,6 +39,7 @@ func (d *Dialogue) reply(s *Step, line ftp.ServerLine) {
 	d.serverClosing = line.Code == 221 || line.Code == 421
 	r := *answering
 	switch {
+	case d.introduces(s, r, line):
 	case Negotiates(r.verb) && (d.sentVerb == "PASV" || d.sentVerb == "EPSV"):
 		d.passiveReply(s, line)
 	case line.Code == 227 || line.Code == 229: // counts as the answer to PASV and EPSV only

@@ -87,6 +87,22 @@ C PROT P
 S 530 no
 >C 530 no
 ? login`,
+	"greet": `+ greet
+>C 220 This gateway connects to FTP servers: USER user@host`,
+	"named": `+ greet
+>C 220 This gateway connects to FTP servers: USER user@host
+C USER demo@ftp.example.com
+! dial ftp.example.com:21
++ dialled
+S 220 hello
+>S USER demo
+S 331 and now
+>C 331-hello
+>C 331 and now
+C PASS secret
+>S PASS secret
+S 230 welcome
+>C 230 welcome`,
 	"codeless": strings.Repeat("S x\n>C x\n", maxCodeless),
 	"blanks":   strings.Repeat("C\n>S\n", maxOutstanding),
 	"long":     "S 226-" + strings.Repeat("x", maxHeldBack) + "\n>C 226-" + strings.Repeat("x", maxHeldBack),
@@ -95,12 +111,14 @@ S 530 no
 
 // A script is a dialogue, line by line: what comes in, and behind it all that it leads to. In a file of
 // testdata/dialogues it begins with "== NAME"; "ends" (4 if there is none) and "mode passive"
-// set the session up, and "tls" what is done about encryption (tlsWords); "do" stands for a fragment.
+// set the session up, and "tls" what is done about encryption (tlsWords); "named" has the client name the
+// server, perhaps after a login to the gateway ("named fw secret"); "do" stands for a fragment.
 // Lines are:
 //
 //	C, S    from the client, from the server; \x20 is a space that an editor would cut off
 //	+       where a pinhole was opened; "failed": the last action failed; "broken", "unsealed";
-//	        "hello": the client begins with TLS; "ended": it sends no further command
+//	        "hello": the client begins with TLS; "ended": it sends no further command; "dialled",
+//	        "unreachable": what became of a dial
 //	!       what is to be done, before the lines below it are sent
 //	>C, >S  what client and server are sent
 //	?       the kind of a refusal
@@ -136,6 +154,10 @@ func scripts(tb testing.TB) []script {
 				all = append(all, script{name: rest, ends: "4", config: Config{LoginFailures: 5}})
 			case "ends":
 				all[last].ends = rest
+			case "named":
+				all[last].config.Named = true
+				user, password, _ := strings.Cut(rest, " ")
+				all[last].config.Account = Account{User: user, Password: password}
 			case "mode":
 				all[last].config.ServerMode = forward.ServerModePassive
 			case "tls":
@@ -199,9 +221,17 @@ func play(t *testing.T, s script) {
 type parsed struct {
 	*Dialogue
 	replies ftp.ReplyScanner
+	ends    Addresses
 }
 
-func newParsed(addrs Addresses, config Config) *parsed { return &parsed{Dialogue: New(addrs, config)} }
+func newParsed(addrs Addresses, config Config) *parsed {
+	p := &parsed{ends: addrs}
+	if config.Named {
+		addrs.Outside, addrs.Server = netip.Addr{}, netip.Addr{}
+	}
+	p.Dialogue = New(addrs, config)
+	return p
+}
 
 func (p *parsed) client(line string) Step { return p.Command(ftp.ParseClientLine([]byte(line))) }
 func (p *parsed) server(line string) Step {
@@ -226,6 +256,13 @@ func input(t *testing.T, d *parsed, kind, rest string) Step {
 		return d.client(line)
 	case kind == "S":
 		return d.server(line)
+	case rest == "greet":
+		return d.Greet()
+	case rest == "dialled":
+		d.replies = ftp.ReplyScanner{}
+		return d.Dialled(d.ends)
+	case rest == "unreachable":
+		return d.NotDialled(verdict.Refusal{Kind: verdict.RefusedUnreachable, Reason: "cannot reach it"})
 	case rest == "failed":
 		return d.Failed("", "")
 	case rest == "broken":
@@ -256,6 +293,8 @@ func show(s Step) []string {
 		c, to := s.Bridge.Client, s.Bridge.Server
 		out = append(out, fmt.Sprintf("! bridge %s > %s, %s > %s%s", c.SourceIP, c.Target, to.SourceIP,
 			to.Target, onLegs(s.Bridge.TLS)))
+	case Dial:
+		out = append(out, "! dial "+s.Server.String())
 	case OpenPassthrough:
 		out = append(out, fmt.Sprintf("! passthrough %s", s.Passthrough))
 	default:

@@ -3,6 +3,7 @@ package dialogue
 import (
 	"fmt"
 
+	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ftp"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/verdict"
@@ -27,6 +28,7 @@ const (
 	Close                  // close what is open, a passthrough too
 	OpenPassthrough        // open Step.Passthrough; then send the lines, or call Failed
 	PrepareTLS             // prepare TLS for the client; then send the lines, or call Failed
+	Dial                   // leave the server, connect to Step.Server; then call Dialled, or NotDialled
 )
 
 // Transition is how the control connections continue once the lines of a step are sent.
@@ -58,6 +60,7 @@ type Step struct {
 	Pinhole     *pinhole.Pinhole     // of Open; else nil
 	Bridge      *pinhole.Bridge      // of Bridge; else nil
 	Passthrough *pinhole.Passthrough // of OpenPassthrough; else nil
+	Server      *forward.Server      // of Dial; else nil
 
 	ToClient, ToServer []byte // whole lines with CR LF; ToClient may begin with answers to Telnet options
 	Urgent             int    // how many bytes of ToServer are urgent: Telnet commands before its line

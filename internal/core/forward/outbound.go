@@ -22,6 +22,8 @@ type Outbound struct {
 	Denied   []Destination // the servers that they may not, even if Servers has them
 	// RedirectPort is the gateway's port of a transparent outbound; 0: DefaultRedirectPort.
 	RedirectPort int
+	// AccountFile has the account that clients of an explicit one log in to the gateway with; empty: none.
+	AccountFile string
 }
 
 // Destination is servers that clients may or may not choose: a prefix or a name.
@@ -163,6 +165,10 @@ func checkOutbound(f Forward, report reportFunc) {
 	}
 	if len(f.Advertise) > 0 && !o.Explicit {
 		report("advertise", "advertise is not for an outbound: a 227 names the server's own address")
+	}
+	if !o.Explicit && o.AccountFile != "" {
+		report("account_file", "account_file is for an outbound with listen, "+
+			"whose clients log in to the gateway")
 	}
 	if o.Explicit && o.RedirectPort != 0 {
 		report("redirect_port", "redirect_port is for an outbound without listen, "+

@@ -32,6 +32,8 @@ const (
 	CodeServerRefusedCommand  Code = "server_refused_command" // another command than a transfer's
 	CodeServerNoReply         Code = "server_no_reply"
 	CodeLoginFailed           Code = "login_failed"
+	CodeServerUnknown         Code = "server_unknown"       // the name that the client gave has no address
+	CodeGatewayLoginFailed    Code = "gateway_login_failed" // to the gateway's own account
 
 	CodeClientNotAllowed   Code = "client_not_allowed"
 	CodeServerNotAllowed   Code = "server_not_allowed"

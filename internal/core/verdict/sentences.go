@@ -68,12 +68,20 @@ var controlSentences = map[Code]sentence{
 		says("check the user name and the password, and in the server's log whether the server accepts " +
 			"logins from the gateway's address"),
 	},
+	CodeServerUnknown: {
+		says("the name of the server that the client named has no address: {detail|reason}"),
+		says("check the name, and whether the gateway's resolver knows it"),
+	},
+	CodeGatewayLoginFailed: {
+		says("the client's login to the gateway itself failed"),
+		says("check the proxy user and password in the client's settings"),
+	},
 	CodeClientNotAllowed: {
 		says("{peer} may not use this forward"),
 		says("add its address to the forward's clients if it should have access"),
 	},
 	CodeServerNotAllowed: {
-		says("the client may not reach the server: {reason}"),
+		says("the client may not reach the server: {detail|reason}"),
 		says("if it should, name the server in servers of the outbound, or take it out of deny_servers"),
 	},
 	CodeBanned: {

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ftpgate/internal/control/account"
 	"ftpgate/internal/control/tlskeys"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
@@ -173,6 +174,9 @@ func (e *Examination) unread(what, why string) {
 func (e *Examination) readKeys(f forward.Forward, log *slog.Logger) {
 	if f.Tracking != forward.TrackingProxy {
 		return
+	}
+	if f.Explicit() && e.readable(f.Name, f.Outbound.AccountFile) {
+		e.Facts.TLS = append(e.Facts.TLS, account.Check([]forward.Forward{f})...)
 	}
 	if f.TLS.Client != forward.ClientTLSOff {
 		leg := f
