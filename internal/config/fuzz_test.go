@@ -187,11 +187,13 @@ type rawOutbound struct {
 	Servers      []string
 	DenyServers  []string `toml:"deny_servers"`
 	RedirectPort int      `toml:"redirect_port"`
+	AccountFile  string   `toml:"account_file"`
 }
 
 func (r rawOutbound) value() forward.Forward {
 	f := r.rawForward.value()
-	o := &forward.Outbound{Explicit: r.Listen != "", Ports: r.Ports, RedirectPort: r.RedirectPort}
+	o := &forward.Outbound{Explicit: r.Listen != "", Ports: r.Ports, RedirectPort: r.RedirectPort,
+		AccountFile: r.AccountFile}
 	for _, s := range r.Servers {
 		d, _ := forward.ParseDestination(s)
 		o.Servers = append(o.Servers, d)

@@ -153,7 +153,6 @@ func checkOutbound(f Forward, report reportFunc) {
 	o := f.Outbound
 	switch {
 	case o.Explicit:
-		report("listen", "listen is not for an outbound yet: say with interface where its clients are")
 	case f.Listen.Interface == "":
 		report("interface", "interface is missing: say on which interface the clients are, like "+
 			`interface = "lan0"`)
