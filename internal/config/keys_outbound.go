@@ -32,8 +32,8 @@ func outboundKeys() []Key {
 			Doc:       "the servers that clients may not reach, even if 'servers' has them: as there",
 		}, func(v values) *[]forward.Destination { return &v.Outbound.Denied }),
 		file(Key{Name: "account_file", Argument: "FILE", Example: `"/etc/ftpgate/proxy-account"`,
-			Otherwise: "any login, or none",
-			Help:      "file with USER:PASSWORD, with which clients of --listen log in to the gateway",
+			Otherwise: "any login",
+			Help:      "file with USER:PASSWORD, for logins to the gateway of --listen",
 			Doc: "with 'listen': a file with one line, USER:PASSWORD, with which clients log in to the" +
 				" gateway itself before they name a server",
 		}, func(v values) *string { return &v.Outbound.AccountFile }),
