@@ -116,7 +116,7 @@ func dataKeys() []Key {
 		word(Key{Name: "source", Needs: NeedProxy, Example: `"client"`,
 			Help: "whose address the server sees",
 			Doc: `whose address the server sees: "gateway" (the gateway's own) or "client", which needs a` +
-				` [way back through the gateway](outbound.md#the-clients-own-address)`,
+				` way back through the gateway`,
 		}, func(v values) *forward.Source { return &v.Source }),
 	)
 }

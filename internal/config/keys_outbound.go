@@ -33,7 +33,7 @@ func outboundKeys() []Key {
 		}, func(v values) *[]forward.Destination { return &v.Outbound.Denied }),
 		file(Key{Name: "account_file", Argument: "FILE", Example: `"/etc/ftpgate/proxy-account"`,
 			Otherwise: "any login",
-			Help:      "file with USER:PASSWORD, for logins to the gateway of --listen",
+			Help:      "file with USER:PASSWORD, for logins to the gateway",
 			Doc: "with 'listen': a file with one line, USER:PASSWORD, with which clients log in to the" +
 				" gateway itself before they name a server",
 		}, func(v values) *string { return &v.Outbound.AccountFile }),

@@ -17,7 +17,7 @@ import (
 //   - forward runs as "doctor --no-try", which checks the same flags and values and changes nothing;
 //   - run runs as check;
 //   - commands that ask a running ftpgate get a socket on which nobody answers;
-//   - demo, lab, top and completion only parse their flags: other tests run them;
+//   - outbound, demo, lab, top and completion only parse their flags: other tests run them;
 //   - "lab exec" runs other programs.
 //
 // Calls of other programs (apt, systemctl, docker, firewall-cmd, ufw) need a host of their own; those of
@@ -89,7 +89,7 @@ func accepted(call []string, file, socket string) []string {
 		return append(call, "-c", file)
 	case "status", "sessions", "explain", "kill", "reload", "ban", "unban", "bans":
 		return append(call, "--socket", socket)
-	case "demo", "completion", "top":
+	case "outbound", "demo", "completion", "top":
 		return append(call, "--help")
 	case "lab":
 		if call[1] == "exec" {
