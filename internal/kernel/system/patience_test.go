@@ -2,6 +2,7 @@ package system
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,15 +17,16 @@ func TestInTime(t *testing.T) {
 			t.Errorf("got %d, error %v; want read's", got, err)
 		}
 		disk := make(chan struct{})
-		begin, called := time.Now(), 0
-		hang := func() (int, error) { called++; <-disk; return 7, nil }
+		var called atomic.Int32
+		begin := time.Now()
+		hang := func() (int, error) { called.Add(1); <-disk; return 7, nil }
 		if _, err := InTime(&p, hang); err != ErrNoAnswer || time.Since(begin) != readTime {
 			t.Errorf("got error %v after %s; want %v after %s", err, time.Since(begin), ErrNoAnswer, readTime)
 		}
 		begin = time.Now()
-		if _, err := InTime(&p, hang); err != ErrNoAnswer || called != 1 || time.Since(begin) != 0 {
+		if _, err := InTime(&p, hang); err != ErrNoAnswer || called.Load() != 1 || time.Since(begin) != 0 {
 			t.Errorf("got error %v, %d calls, after %s; want no second call while the first one waits", err,
-				called, time.Since(begin))
+				called.Load(), time.Since(begin))
 		}
 		close(disk)
 		synctest.Wait()
