@@ -71,8 +71,8 @@ func importRules(cmd *cobra.Command, o *outputFormat, options importer.Options) 
 		return orFailed(err)
 	}
 	if len(r.Forwards) == 0 {
-		return runFailure(fmt.Errorf("import: found nothing in these rules that becomes a forward%s",
-			seeReasons(r)))
+		return runFailure(fmt.Errorf("import: found nothing in these rules that becomes a forward or an "+
+			"outbound%s", seeReasons(r)))
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "ftpgate: import: %s; not carried over: %d; to delete: %d\n",
 		finding.Plural(len(r.Forwards), "forward"), len(r.Left), len(r.Deletions))

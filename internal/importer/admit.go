@@ -62,6 +62,10 @@ func named(f forward.Forward) forward.Forward {
 // fitsWithout tries the candidate without what is no part of its essence; else it says why it is left out.
 func (a *analysis) fitsWithout(c *candidate) bool {
 	fault := a.fault(c)
+	if c.Outbound != nil {
+		a.left(c.path.Place, "an outbound on %s: %s", c.Listen.Interface, fault)
+		return false
+	}
 	c.Name = ""
 	if a.fits(c) {
 		return true

@@ -13,6 +13,10 @@ import (
 // filters says what the host's filter lacks for the forwards, and which of its rules have lost their reason.
 func (a *analysis) filters() {
 	for _, f := range a.result.Forwards {
+		if f.Outbound != nil {
+			a.outboundFilters(f)
+			continue
+		}
 		server, literal := f.Server.Addr()
 		if !literal {
 			continue
@@ -37,6 +41,24 @@ func (a *analysis) filters() {
 					a.add(a.admitData(c))
 				}
 				a.controlAccepts(c, f, server)
+			}
+		}
+	}
+}
+
+// outboundFilters says what the filter lacks for an outbound: the kernel redirects control connections to the
+// gateway itself, and data connections are translated.
+func (a *analysis) outboundFilters(f Forward) {
+	for _, c := range a.set.Chains {
+		m := rule.Match{Protocol: "tcp", In: rule.Interfaces{Name: f.Listen.Interface}, Source: clientsOf(f)}
+		switch {
+		case c.Type != "filter":
+		case c.Hook == rule.Forward && a.blocks(c, m):
+			a.add(a.admitData(c))
+		case c.Hook == rule.Input:
+			m.Ports = rule.OnlyPorts(rule.PortRange{First: f.Listen.Port, Last: f.Listen.Port})
+			if a.blocks(c, m) {
+				a.add(admitControl(c, f))
 			}
 		}
 	}

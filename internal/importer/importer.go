@@ -33,11 +33,8 @@ type Forward struct {
 
 // Outbound is clients behind the gateway that reach FTP servers by the servers' own addresses.
 type Outbound struct {
-	Interface string   // where they come in; empty: not known
-	Clients   []string // prefixes; none: all
-	Servers   []string // prefixes; none: all
-	Ports     []string
-	Place     rule.Place
+	Rule    rule.PathRule // what served them
+	Clients rule.Addresses
 }
 
 // Result is what comes of the rules.

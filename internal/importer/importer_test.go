@@ -55,10 +55,10 @@ func printed(text string, o Options) string {
 	return r.String()
 }
 
-// wantSound holds a file with a forward to what "ftpgate check" asks for.
+// wantSound holds a file with a forward or an outbound to what "ftpgate check" asks for.
 func wantSound(t *testing.T, file string) {
 	t.Helper()
-	if !strings.Contains(file, "\n[[forward]]\n") {
+	if !strings.Contains(file, "\n[[forward]]\n") && !strings.Contains(file, "\n[[outbound]]\n") {
 		return
 	}
 	path := filepath.Join(t.TempDir(), "ftpgate.toml")

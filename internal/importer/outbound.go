@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"ftpgate/internal/core/forward"
 	"ftpgate/internal/importer/rule"
 )
 
@@ -46,11 +47,11 @@ func (a *analysis) outbound() {
 	}
 	if len(a.found) == 0 && len(a.set.Modules) > 0 && a.translatesSources() && len(a.ftpHelpers) == 0 {
 		m := a.set.Modules[0]
-		o := a.outboundOf(rule.PathRule{Rule: rule.Rule{Place: m.Place}})
+		o := rule.PathRule{Rule: rule.Rule{Place: m.Place}}
 		for _, p := range m.Ports {
-			o.Ports = append(o.Ports, fmt.Sprint(p))
+			o.Path.Ports.Ranges = append(o.Path.Ports.Ranges, rule.PortRange{First: p, Last: p})
 		}
-		a.carryOutbound(o)
+		a.carryOutbound(a.outboundOf(o))
 	}
 }
 
@@ -58,7 +59,8 @@ func (a *analysis) outbound() {
 // that clients dial; nil: there is none.
 func (a *analysis) missed(h rule.PathRule) *candidate {
 	i := slices.IndexFunc(a.found, func(c *candidate) bool {
-		return !c.helped && c.listen != c.server && h.Path.Ports.Limited && h.Path.Ports.Contains(c.server) &&
+		return c.Outbound == nil &&
+			!c.helped && c.listen != c.server && h.Path.Ports.Limited && h.Path.Ports.Contains(c.server) &&
 			sameFamily(h, c) && !h.Path.And(rule.Match{In: c.path.Path.In}).Never()
 	})
 	if i < 0 {
@@ -74,28 +76,98 @@ func (a *analysis) translatesSources() bool {
 	})
 }
 
+// everyone has all addresses of the families of chains that know one version of IP.
+var everyone = map[string]netip.Prefix{
+	"ip":  netip.PrefixFrom(netip.IPv4Unspecified(), 0),
+	"ip6": netip.PrefixFrom(netip.IPv6Unspecified(), 0),
+}
+
 // outboundOf returns the clients that a helper is for. Where the rule does not say which, the translation of
 // their addresses does.
 func (a *analysis) outboundOf(h rule.PathRule) Outbound {
-	name, _ := h.Path.In.One()
-	o := Outbound{Interface: name, Clients: list(h.Path.Source.Prefixes),
-		Servers: list(h.Path.Destination.Prefixes),
-		Ports:   portList(h.Path.Ports), Place: h.Place}
+	o := Outbound{Rule: h, Clients: h.Path.Source}
 	for _, r := range a.paths {
-		if len(o.Clients) == 0 && r.Action == rule.Masquerade && r.Path.Source.Limited {
-			o.Clients = list(r.Path.Source.Prefixes)
+		same := h.Chain.Family == r.Chain.Family || h.Chain.Family == "inet" || r.Chain.Family == "inet"
+		if !o.Clients.Limited && same && (r.Action == rule.Masquerade || r.Action == rule.SNAT) {
+			o.Clients = r.Path.Source
 		}
+	}
+	if all, one := everyone[h.Chain.Family]; one && !o.Clients.Limited {
+		o.Clients = rule.Only(all)
 	}
 	return o
 }
 
-// carryOutbound says what becomes of clients behind the gateway. Where ftpgate serves them, this is the one
-// place that makes a table [[outbound]] of them.
+// carryOutbound proposes an [[outbound]] for clients behind the gateway, or says why there is none. Helpers
+// that differ in their clients alone become one.
 func (a *analysis) carryOutbound(o Outbound) {
-	a.left(o.Place, "it is for clients behind this gateway that go out to FTP servers (interface %s; "+
-		"clients %s; servers %s; ports %s). A forward publishes one server, and cannot do that: keep the "+
-		"rule and its module",
-		orElse(o.Interface, "any"), joined(o.Clients, "all"), joined(o.Servers, "all"), joined(o.Ports, "21"))
+	h := o.Rule
+	c := &candidate{path: h, helped: true}
+	name, one := h.Path.In.One()
+	c.Listen = forward.Listen{Interface: name, Port: forward.DefaultRedirectPort}
+	c.Outbound = &forward.Outbound{}
+	c.Clients = slices.Clone(o.Clients.Prefixes)
+	slices.SortFunc(c.Clients, netip.Prefix.Compare)
+	c.Clients = slices.Compact(c.Clients)
+	for _, p := range h.Path.Destination.Prefixes {
+		c.Outbound.Servers = append(c.Outbound.Servers, forward.Destination{Prefix: p})
+	}
+	why := ""
+	switch {
+	case !one || forward.CheckInterface(name) != nil || printable(name) != name:
+		why = "The interface is not named, and an [[outbound]] needs one"
+	case o.Clients.Cut || h.Path.Destination.Cut:
+		why = "There are more addresses than can be listed"
+	case len(h.Path.Others) > 0 || h.Path.SourcePorts.Limited:
+		why = "An [[outbound]] has no key for a condition of the rule"
+	}
+	for _, of := range h.Path.Ports.Ranges {
+		if of.First != of.Last {
+			why = "An [[outbound]] has single ports"
+		}
+		c.Outbound.Ports = append(c.Outbound.Ports, of.First)
+	}
+	if why != "" {
+		a.left(h.Place, "it is for clients behind this gateway that go out to FTP servers (interface %s; "+
+			"clients %s; servers %s; ports %s). %s. Write it by hand (docs/outbound.md), or keep the "+
+			"rule and its module", orElse(name, "any"), joined(list(o.Clients.Prefixes), "all"),
+			joined(list(h.Path.Destination.Prefixes), "all"), joined(portList(h.Path.Ports), "21"), why)
+		return
+	}
+	for _, f := range a.found {
+		if f.Outbound == nil || f.Listen.Interface != name {
+			continue
+		}
+		if slices.Equal(f.Outbound.Ports, c.Outbound.Ports) &&
+			slices.Equal(f.Outbound.Servers, c.Outbound.Servers) {
+			f.Clients = eitherClients(f.Clients, c.Clients)
+			f.replaces(a, h)
+			return
+		}
+		c.Outbound.RedirectPort = max(c.Outbound.RedirectPort, forward.DefaultRedirectPort) + 1
+	}
+	if len(a.found) >= maxForwards {
+		a.left(h.Place, "there are more than %d forwards", maxForwards)
+		return
+	}
+	c.Name = "outbound on " + name
+	if p := c.Outbound.RedirectPort; p != 0 {
+		c.Listen.Port = uint16(p)
+		c.Name += fmt.Sprintf(" (%d)", p)
+	}
+	c.comment("ftpgate takes the place of the helper: keep the translation of the clients' other traffic.")
+	c.replaces(a, h)
+	a.found = append(a.found, c)
+}
+
+// eitherClients returns the clients of both lists; an empty one has all clients.
+func eitherClients(a, b []netip.Prefix) []netip.Prefix {
+	if len(a) == 0 || len(b) == 0 {
+		return nil
+	}
+	all := slices.Concat(a, b)
+	slices.SortFunc(all, netip.Prefix.Compare)
+	return slices.Compact(all)
 }
 
 func orElse(s, none string) string {
@@ -107,8 +179,8 @@ func orElse(s, none string) string {
 
 // transparentProxy says what becomes of a redirection of all FTP to a proxy on the gateway.
 func (a *analysis) transparentProxy(r rule.PathRule) {
-	a.left(r.Place, "it sends clients of other servers to a proxy on the gateway (port %s): a forward "+
-		"publishes one server, and cannot do that. Keep the rule and the proxy",
+	a.left(r.Place, "it sends clients of other servers to a proxy on the gateway (port %s). An "+
+		"[[outbound]] can take its place (docs/outbound.md). Until then, keep the rule and the proxy",
 		joined(portList(rule.OnlyPorts(r.To.Ports)), "21"))
 	a.use(r)
 }

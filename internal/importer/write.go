@@ -11,8 +11,8 @@ import (
 	"ftpgate/internal/importer/rule"
 )
 
-// String returns the file: the forwards, and as comments what was not carried over, and what to delete and to
-// add. "ftpgate check" finds no fault in it if there is a forward.
+// String returns the file: the forwards and outbounds, and as comments what was not carried over, and what to
+// delete and to add. "ftpgate check" finds no fault in it if there is a forward or an outbound.
 func (r *Result) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Made by ftpgate import from: %s.\n", r.Format)
@@ -54,18 +54,27 @@ func writeForward(b *strings.Builder, f Forward) {
 	for _, c := range f.Comments {
 		writeComment(b, "# ", c)
 	}
-	b.WriteString("[[forward]]\n")
+	if f.Outbound != nil {
+		b.WriteString("[[outbound]]\n")
+	} else {
+		b.WriteString("[[forward]]\n")
+	}
 	text := func(key, value string) {
 		if value != "" {
 			fmt.Fprintf(b, "%s = %s\n", key, quoted(value))
 		}
 	}
-	text("name", f.Name)
-	listen := f.Listen
-	listen.Interface = ""
-	text("listen", listen.String())
-	text("server", f.Server.String())
+	if f.Outbound == nil {
+		text("name", f.Name)
+		listen := f.Listen
+		listen.Interface = ""
+		text("listen", listen.String())
+		text("server", f.Server.String())
+	}
 	text("interface", f.Listen.Interface)
+	if f.Outbound != nil {
+		writeDestinations(b, f.Outbound)
+	}
 	if f.Tracking != forward.TrackingProxy {
 		text("tracking", f.Tracking.String())
 	}
@@ -81,6 +90,23 @@ func writeForward(b *strings.Builder, f Forward) {
 	}
 	text("server_ports", f.ServerPorts.String())
 	text("passive_ports", f.PassivePorts.String())
+}
+
+// writeDestinations writes which servers an outbound reaches, where these are not all at port 21.
+func writeDestinations(b *strings.Builder, o *forward.Outbound) {
+	if len(o.Ports) > 0 && !slices.Equal(o.Ports, []uint16{forward.DefaultServerPort}) {
+		fmt.Fprintf(b, "ports = %s\n", strings.ReplaceAll(fmt.Sprint(o.Ports), " ", ", "))
+	}
+	if o.RedirectPort != 0 {
+		fmt.Fprintf(b, "redirect_port = %d\n", o.RedirectPort)
+	}
+	if len(o.Servers) > 0 {
+		servers := list(o.Servers)
+		for i, s := range servers {
+			servers[i] = quoted(s)
+		}
+		fmt.Fprintf(b, "servers = [%s]\n", strings.Join(servers, ", "))
+	}
 }
 
 // quoted returns a TOML string. What comes here has no control characters: package forward refuses them.
