@@ -14,7 +14,8 @@ func TestReaches(t *testing.T) {
 		case err == nil:
 			return []Reached{{Destination: Destination{Prefix: p}}}
 		}
-		return []Reached{{Destination: Destination{Host: s}, Addrs: addrs("203.0.113.21", "2001:db8:113::21")}}
+		return []Reached{{Destination: Destination{Host: s},
+			Addrs: addrs("203.0.113.21", "2001:db8:113::21")}}
 	}
 	for _, tt := range []struct{ servers, denied, at, want string }{
 		{"", "", "203.0.113.21", ""},
