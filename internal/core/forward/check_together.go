@@ -78,12 +78,14 @@ func (c *claims) sharingPort(l Listen) iter.Seq[int] {
 // forward.
 func (c *claims) check(i int, report reportFunc) {
 	f := c.forwards[i]
-	if first := c.names[f.Name]; first != i {
+	if first := c.names[f.Name]; first != i && c.forwards[first].Outbound != nil {
+		report("name", "name %q is taken by an outbound", f.Name)
+	} else if first != i {
 		report("name", "name %q is taken by forward %d", f.Name, first+1)
 	}
 	for j := range c.sharingPort(f.Listen) {
 		if o := c.forwards[j]; j < i && f.Listen.Overlaps(o.Listen) {
-			report("listen", "listen %s is taken by forward %q%s", f.Listen, o.Name,
+			report("listen", "listen %s is taken by %s %q%s", f.Listen, o.kind(), o.Name,
 				addressOfOther(f.Listen, o.Listen))
 			break
 		}
@@ -120,8 +122,8 @@ func (c *claims) checkLoop(i int, report reportFunc) {
 	case slices.Contains(listening, i):
 		report("server", "the server is the forward itself")
 	default:
-		report("server", "the server is the listen address of forward %q: "+
-			"the server cannot be the gateway itself", c.forwards[listening[0]].Name)
+		report("server", "the server is the listen address of %s %q: the server cannot be the "+
+			"gateway itself", c.forwards[listening[0]].kind(), c.forwards[listening[0]].Name)
 	}
 }
 

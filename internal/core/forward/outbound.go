@@ -104,6 +104,14 @@ func (r Resolved) Reaches(server netip.Addr) (why string) {
 	return ""
 }
 
+// kind returns what the file calls the forward.
+func (f Forward) kind() string {
+	if f.Outbound != nil {
+		return "outbound"
+	}
+	return "forward"
+}
+
 // Transparent reports whether the kernel redirects the clients' connections to the forward, so that they
 // believe to talk to the server itself.
 func (f Forward) Transparent() bool { return f.Outbound != nil && !f.Outbound.Explicit }

@@ -5,6 +5,23 @@ import (
 	"testing"
 )
 
+// A fault names an outbound that has taken a name or an address as one.
+func TestTakenByOutbound(t *testing.T) {
+	listen := Listen{Addr: netip.MustParseAddr("192.0.2.1"), Port: 2121}
+	first := Forward{Name: "a", Listen: listen, Outbound: &Outbound{Explicit: true}}
+	second := Forward{Name: "a", Listen: listen, Server: Server{Host: "203.0.113.21", Port: 21}}
+	got := map[string]bool{}
+	for _, f := range Check([]Forward{first, second})[1] {
+		got[f.Text] = true
+	}
+	for _, want := range []string{`name "a" is taken by an outbound`,
+		`listen 192.0.2.1:2121 is taken by outbound "a"`} {
+		if !got[want] {
+			t.Errorf("got %v; want %q", got, want)
+		}
+	}
+}
+
 func TestReaches(t *testing.T) {
 	const notAllowed = "it is not among the servers that are allowed"
 	destination := func(s string) []Reached {
