@@ -25,7 +25,7 @@ func (f Forward) FTPS() (mode, why string) {
 		return "passed through", fmt.Sprintf("server_ports %s are open to a client while it has"+
 			" an encrypted session, for passive mode only", f.ServerPorts)
 	}
-	return "refused", "AUTH gets 534; set server_ports or [forward.tls] to allow FTPS"
+	return "refused", "AUTH gets 534; set server_ports or [" + f.kind() + ".tls] to allow FTPS"
 }
 
 // FTPSRisk returns what another client could do to an encrypted session, and the remedy; empty: nothing.

@@ -76,3 +76,12 @@ func TestReaches(t *testing.T) {
 		t.Errorf("a name without addresses: got %q; want %q", got, notAllowed)
 	}
 }
+
+// FTPS that is refused names the table of TLS that an outbound has.
+func TestOutboundFTPS(t *testing.T) {
+	f := Forward{Outbound: &Outbound{}, Tracking: TrackingProxy}
+	const want = "AUTH gets 534; set server_ports or [outbound.tls] to allow FTPS"
+	if what, why := f.FTPS(); what != "refused" || why != want {
+		t.Errorf("got %q, %q; want refused, %q", what, why, want)
+	}
+}
