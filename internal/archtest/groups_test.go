@@ -15,6 +15,8 @@ var groups = []string{
 	"core",      // pure decisions: values in, values out
 	"version",   // which ftpgate this is
 	"ftpclient", // an FTP client, for those who try a server
+	// the header in which a balancer, or the gateway, names the client
+	"proxyprotocol",
 	"kernel",    // what talks to Linux
 	"observe",   // what happens to sessions, and who shows it
 	"gateway",   // desired against observed state

@@ -23,6 +23,11 @@ var rows = []row{
 	// An FTP client, for those who try a server.
 	{pkg: "ftpclient", imports: []string{"core/ftp"}, testing: []string{"try/testca"}},
 
+	// The header in which a balancer, or the gateway, names the client.
+	{pkg: "proxyprotocol",
+		imports: []string{"core/forward"},
+		owns:    []string{"github.com/pires/go-proxyproto"}},
+
 	// What talks to Linux.
 	{pkg: "kernel/netlink",
 		shares:  []string{"golang.org/x/sys"},
@@ -101,7 +106,7 @@ var rows = []row{
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"core/forward", "dataplane/relaytest"}},
 	{pkg: "dataplane/port",
-		imports: []string{"core/forward", "dataplane/socket"},
+		imports: []string{"core/forward", "proxyprotocol", "dataplane/socket"},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"dataplane/relaytest"}},
 	{pkg: "dataplane/kernelpath", imports: []string{"core/forward", "core/pinhole", "dataplane/port"}},
@@ -132,7 +137,10 @@ var rows = []row{
 		testing: []string{"dataplane/relaytest"}},
 
 	// Control connections.
-	{pkg: "control/conn", shares: []string{"golang.org/x/sys"}, testing: []string{"try/testca"}},
+	{pkg: "control/conn",
+		imports: []string{"proxyprotocol"},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"try/testca"}},
 	{pkg: "control/refusal", imports: []string{"core/verdict", "core/pinhole", "observe/sessions"}},
 	{pkg: "control/transcript",
 		imports: []string{
@@ -140,7 +148,8 @@ var rows = []row{
 		}},
 	{pkg: "control/upstream",
 		imports: []string{
-			"core/finding", "core/forward", "core/ftp", "core/verdict", "core/dialogue", "kernel/system",
+			"core/finding", "core/forward", "core/ftp", "core/verdict", "core/dialogue", "proxyprotocol",
+			"kernel/system",
 			"control/conn",
 		},
 		shares:  []string{"golang.org/x/sys"},
@@ -154,10 +163,12 @@ var rows = []row{
 		}},
 	{pkg: "control/proxy",
 		imports: []string{
-			"core/finding", "core/forward", "core/verdict", "core/dialogue", "observe/sessions", "dataplane",
+			"core/finding", "core/forward", "core/verdict", "core/dialogue", "proxyprotocol",
+			"observe/sessions", "dataplane",
 			"control/conn", "control/refusal", "control/upstream", "control/account", "control/session",
 		},
-		testing: []string{"core/pinhole", "try/testca", "golang.org/x/sys"}},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"core/pinhole", "try/testca"}},
 	{pkg: "control/listeners",
 		imports: []string{
 			"core/finding", "core/forward", "core/verdict", "kernel/system", "observe/sessions",
@@ -212,7 +223,9 @@ var rows = []row{
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"kernel/nftforeign", "try/testca", "core/ruleset/rulesettest"}},
 	{pkg: "diagnose/servercheck",
-		imports: []string{"core/finding", "core/forward", "core/ftp", "ftpclient", "control/tlskeys"},
+		imports: []string{
+			"core/finding", "core/forward", "core/ftp", "ftpclient", "proxyprotocol", "control/tlskeys",
+		},
 		testing: []string{"try/testca"}},
 
 	// The file.

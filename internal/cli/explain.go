@@ -57,6 +57,13 @@ func explainLines(s terminal.Terminal, e sessions.Explained, now time.Time) []st
 	lines = append(lines, "")
 	fact("session", fmt.Sprintf("%s of forward %s, tracking %s", e.ID, e.Forward, e.Tracking))
 	fact("client", fmt.Sprintf("%s, at the gateway's %s", e.Client, e.Gateway))
+	if e.Balancer.IsValid() {
+		balancer := e.Balancer.String()
+		if e.Dialled.IsValid() {
+			balancer += fmt.Sprintf("; the client dialled %s", e.Dialled)
+		}
+		fact("balancer", balancer)
+	}
 	if e.Server.IsValid() {
 		fact("server", e.Server.String())
 	}

@@ -169,13 +169,16 @@ type rawForward struct {
 	Advertise     []string
 	ServerMode    string `toml:"server_mode"`
 	Source        string
-	DialTime      string `toml:"dial_time"`
-	LoginTime     string `toml:"login_time"`
-	IdleTime      string `toml:"idle_time"`
-	Sessions      int    `toml:"max_sessions"`
-	PerClient     int    `toml:"max_sessions_per_client"`
-	IPv6Prefix    int    `toml:"client_ipv6_prefix"`
-	LoginFailures int    `toml:"max_login_failures"`
+	Balancers     []string `toml:"accept_proxy_protocol"`
+	SendHeader    string   `toml:"send_proxy_protocol"`
+	SendOnData    bool     `toml:"send_proxy_protocol_data"`
+	DialTime      string   `toml:"dial_time"`
+	LoginTime     string   `toml:"login_time"`
+	IdleTime      string   `toml:"idle_time"`
+	Sessions      int      `toml:"max_sessions"`
+	PerClient     int      `toml:"max_sessions_per_client"`
+	IPv6Prefix    int      `toml:"client_ipv6_prefix"`
+	LoginFailures int      `toml:"max_login_failures"`
 
 	TLS rawTLS
 }
@@ -280,6 +283,12 @@ func (r rawForward) value() forward.Forward {
 	}
 	f.ServerMode, _ = forward.ParseWord[forward.ServerMode]("server_mode", r.ServerMode)
 	f.Source, _ = forward.ParseWord[forward.Source]("source", r.Source)
+	for _, s := range r.Balancers {
+		p, _ := forward.ParseBalancer(s)
+		f.Balancers = append(f.Balancers, p)
+	}
+	f.SendProxyProtocol, _ = forward.ParseWord[forward.ProxyProtocol]("", r.SendHeader)
+	f.SendProxyProtocolData = r.SendOnData
 	f.TLS = r.TLS.value()
 	f.Limits = forward.Limits{Sessions: r.Sessions, PerClient: r.PerClient, IPv6Prefix: r.IPv6Prefix,
 		LoginFailures: r.LoginFailures}

@@ -17,7 +17,8 @@ import (
 // keys is the table of keys: to add a key, add an entry here and the field that it sets. Those of a
 // forward stand first.
 var (
-	ofForward       = slices.Concat(forwardKeys(), outboundKeys(), dataKeys(), limitKeys(), tlsKeys())
+	ofForward = slices.Concat(forwardKeys(), outboundKeys(), dataKeys(), proxyProtocolKeys(), limitKeys(),
+		tlsKeys())
 	keys            = slices.Concat(ofForward, topKeys(), adminKeys(), logKeys())
 	forwardKeyCount = len(ofForward)
 	keyIndex        = indexKeys(keys)
@@ -118,6 +119,29 @@ func dataKeys() []Key {
 			Doc: `whose address the server sees: "gateway" (the gateway's own) or "client", which needs a` +
 				` way back through the gateway`,
 		}, func(v values) *forward.Source { return &v.Source }),
+	)
+}
+
+// proxyProtocolKeys are the keys of a [[forward]] about headers that name the client.
+func proxyProtocolKeys() []Key {
+	return inTable(forwardTable,
+		list(Key{Name: "accept_proxy_protocol", Needs: NeedProxy, Argument: "PREFIX",
+			Example:   `["10.0.0.0/28"]`,
+			Otherwise: none,
+			Help:      "balancers, whose PROXY protocol header names the client; repeatable",
+			Doc: "balancers: addresses or prefixes whose connections begin with a PROXY" +
+				" protocol header, v1 or v2, which names the client",
+		}, forward.ParseBalancer, func(v values) *[]netip.Prefix { return &v.Balancers }),
+		word(Key{Name: "send_proxy_protocol", Needs: NeedProxy, Example: `"v2"`,
+			Help: "version of the PROXY protocol header for the server",
+			Doc: `the PROXY protocol header that tells the server` +
+				` who the client is: "off", "v1" or "v2"`,
+		}, func(v values) *forward.ProxyProtocol { return &v.SendProxyProtocol }),
+		boolean(Key{Name: "send_proxy_protocol_data", Needs: NeedProxy,
+			Help: "the server gets the header on passive data connections, too",
+			Doc: "whether the server gets the header on passive data connections, too; the relay then" +
+				" carries them",
+		}, false, func(v values) *bool { return &v.SendProxyProtocolData }),
 	)
 }
 

@@ -23,6 +23,9 @@ func TestNeeds(t *testing.T) {
 		for tracking, with := range trackings {
 			given := append([]Value{{"listen", ":2121"}, {"server", "203.0.113.21"}}, with...)
 			given = append(given, Value{k.Name, strings.Trim(k.Example, `[]"`)})
+			if k.Name == "send_proxy_protocol_data" {
+				given = append(given, Value{"send_proxy_protocol", "v2"})
+			}
 			want := ""
 			switch {
 			case tracking != "proxy":

@@ -3,6 +3,7 @@
 package conn
 
 import (
+	"context"
 	"crypto/tls"
 	"io"
 	"net"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ftpgate/internal/proxyprotocol"
 )
 
 // LingerTime is how long a peer may take to read our last line before the connection is closed, and
@@ -33,6 +36,56 @@ type Control struct {
 
 // None returns the end of a connection that there is not: reads and writes fail, and all else does nothing.
 func None() *Control { return &Control{TCPConn: &net.TCPConn{}} }
+
+// Accepted is a client's connection before its session. Behind a balancer, the balancer's header says who the
+// client is.
+type Accepted struct {
+	*net.TCPConn
+	Client   netip.AddrPort // the client
+	Dialled  netip.AddrPort // the address that it dialled
+	Balancer netip.AddrPort // who passes the connection on; not valid: nobody does
+	received int            // bytes of the header
+}
+
+// Accept returns the connection of a client that dialled the gateway itself.
+func Accept(tcp *net.TCPConn) Accepted {
+	return Accepted{TCPConn: tcp, Client: AddrPort(tcp.RemoteAddr()), Dialled: AddrPort(tcp.LocalAddr())}
+}
+
+// ReadHeader reads the header with which a balancer's connection begins, and nothing behind it; local: the
+// balancer opened the connection for itself. It may take so long, or until the end of ctx. After an error the
+// balancer counts as the client.
+func (a *Accepted) ReadHeader(ctx context.Context, limit time.Duration) (local bool, err error) {
+	a.Balancer = a.Client
+	if err := a.SetReadDeadline(time.Now().Add(limit)); err != nil {
+		return false, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = a.SetReadDeadline(past) })
+	defer stop()
+	header, n, err := proxyprotocol.Read(a.TCPConn)
+	a.received = n
+	// The checks of HAProxy name its own address in version 1.
+	if err != nil || header.IsLocal() || header.Client == a.Client {
+		return err == nil, err
+	}
+	a.Client, a.Dialled = header.Client, header.Dialled
+	if !stop() {
+		return false, context.Cause(ctx)
+	}
+	return false, a.SetReadDeadline(time.Time{})
+}
+
+// Header returns the header that tells a server who the client is.
+func (a *Accepted) Header() proxyprotocol.Header {
+	return proxyprotocol.Header{Client: a.Client, Dialled: a.Dialled}
+}
+
+// Control returns the connection as an end of a control connection.
+func (a *Accepted) Control() *Control {
+	c := &Control{TCPConn: a.TCPConn}
+	c.received.Store(uint64(a.received))
+	return c
+}
 
 // Read reads from the peer, through TLS if there is any.
 func (c *Control) Read(b []byte) (int, error) {

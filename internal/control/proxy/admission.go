@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"log/slog"
-	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -84,11 +83,14 @@ func (p *Proxy) wake() {
 
 // reject sends a client the reason, and closes its connection. Only maxRejecting clients get the time to read
 // it: a flood of clients does not read it.
-func (p *Proxy) reject(f forward.Resolved, client *net.TCPConn, record *sessions.Record, r refusal.Refusal) {
-	r.Peer, r.Fatal = conn.PeerAddr(client), true
+func (p *Proxy) reject(f forward.Resolved, client conn.Accepted, record *sessions.Record, r refusal.Refusal) {
+	r.Peer, r.Fatal = client.Client.Addr(), true
 	p.env.Reporter.Report(record, r, func() []slog.Attr {
 		who := []slog.Attr{slog.String("forward", f.Name), slog.String("session", record.ID()),
-			slog.String("client", client.RemoteAddr().String())}
+			slog.String("client", client.Client.String())}
+		if client.Balancer.IsValid() {
+			who = append(who, slog.String("balancer", client.Balancer.String()))
+		}
 		if r.Err != nil {
 			who = append(who, slog.String("server", f.Server.String()))
 		}
@@ -109,7 +111,7 @@ func (p *Proxy) reject(f forward.Resolved, client *net.TCPConn, record *sessions
 		client.Close()
 		return
 	}
-	(&conn.Control{TCPConn: client}).HangUp()
+	client.Control().HangUp()
 	p.mu.Lock()
 	p.rejecting--
 	p.mu.Unlock()

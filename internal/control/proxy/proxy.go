@@ -51,6 +51,7 @@ type Proxy struct {
 	longestWrite time.Duration     // 0: session.WriteTime
 	longestClose time.Duration     // 0: session.CloseTime
 	loginDelay   time.Duration     // 0: failureDelay
+	headerTime   time.Duration     // 0: proxyprotocol.ReadTime
 
 	env    session.Env
 	wakeup chan struct{} // of capacity 1: makes the watch check now
@@ -58,6 +59,7 @@ type Proxy struct {
 	mu        sync.Mutex
 	draining  error                         // why no further session begins; nil: sessions may begin
 	sessions  int                           // also those that have no server yet
+	headers   int                           // connections of balancers whose header is being read
 	rejecting int                           // clients that get the time to read why they were rejected
 	clients   map[netip.Prefix]int          // sessions by client
 	running   map[*session.Session]struct{} // the sessions that have their server
@@ -141,15 +143,14 @@ func (p *Proxy) accept(draining, aborted context.Context, l *net.TCPListener, cl
 }
 
 // begin admits a client and connects to its server; nil: the client was rejected.
-func (p *Proxy) begin(draining, aborted context.Context, client *net.TCPConn) *session.Session {
-	f := p.Forward()
-	from := conn.PeerAddr(client)
-	dialled, errDialled := p.dialled(f, client)
-	record := p.SessionLog.Begin(sessions.Start{
-		Forward: f.Name, Tracking: f.Tracking, Passive: f.DataPorts(),
-		Client: conn.AddrPort(client.RemoteAddr()), Gateway: dialled,
-		ClientTLS: f.TLS.Implicit,
-	})
+func (p *Proxy) begin(draining, aborted context.Context, tcp *net.TCPConn) *session.Session {
+	f, client := p.Forward(), conn.Accept(tcp)
+	if f.IsBalancer(client.Client.Addr()) && !p.identify(draining, f, &client) {
+		return nil
+	}
+	errDialled := p.dialled(f, &client)
+	record := p.record(f, client)
+	from := client.Client.Addr()
 	dialing, kill := context.WithCancel(draining)
 	defer kill()
 	record.OnKill(kill)
@@ -157,7 +158,7 @@ func (p *Proxy) begin(draining, aborted context.Context, client *net.TCPConn) *s
 		p.reject(f, client, record, refusal.New(kind, "", reason))
 		return nil
 	}
-	f, refused := p.choose(f, dialled, errDialled)
+	f, refused := p.choose(f, client.Dialled, errDialled)
 	if refused != nil {
 		p.leave(f.Limits.ClientOf(from))
 		p.reject(f, client, record, *refused)
@@ -193,14 +194,14 @@ func unreachable(err error) refusal.Refusal {
 }
 
 // connect connects a client to its server.
-func (p *Proxy) connect(dialing, aborted context.Context, client *net.TCPConn, f forward.Resolved,
+func (p *Proxy) connect(dialing, aborted context.Context, client conn.Accepted, f forward.Resolved,
 	record *sessions.Record) (*session.Session, error) {
 	if f.Explicit() {
-		_ = conn.InlineUrgent(client)
-		return session.New(aborted, &p.env, &conn.Control{TCPConn: client}, conn.None(), f, nil, record)
+		_ = conn.InlineUrgent(client.TCPConn)
+		return session.New(aborted, &p.env, client, conn.None(), f, nil, record)
 	}
 	began := time.Now()
-	tcp, err := upstream.Dial(dialing, p.dialFor(f.Forward, client), f, conn.PeerAddr(client))
+	tcp, err := upstream.Dial(dialing, p.dialFor(f.Forward, client), f, client.Client.Addr(), client.Header())
 	if err != nil {
 		return nil, err
 	}
@@ -213,8 +214,8 @@ func (p *Proxy) connect(dialing, aborted context.Context, client *net.TCPConn, f
 			return nil, err
 		}
 	}
-	_ = conn.InlineUrgent(client)
-	s, err := session.New(aborted, &p.env, &conn.Control{TCPConn: client}, server, f, setup, record)
+	_ = conn.InlineUrgent(client.TCPConn)
+	s, err := session.New(aborted, &p.env, client, server, f, setup, record)
 	if err != nil {
 		server.Close()
 		return nil, err
@@ -223,15 +224,15 @@ func (p *Proxy) connect(dialing, aborted context.Context, client *net.TCPConn, f
 }
 
 // dialFor returns what connects to a client's server, so that the server sees the forward's source.
-func (p *Proxy) dialFor(f forward.Forward, client net.Conn) upstream.DialFunc {
+func (p *Proxy) dialFor(f forward.Forward, client conn.Accepted) upstream.DialFunc {
 	if f.Source == forward.SourceClient {
-		return upstream.DialAs(conn.PeerAddr(client), p.Show)
+		return upstream.DialAs(client.Client.Addr(), p.Show)
 	}
 	return p.dial
 }
 
 // dialNamed connects to a server that a client named.
-func (p *Proxy) dialNamed(ctx context.Context, f forward.Forward, to forward.Server, client net.Conn) (
+func (p *Proxy) dialNamed(ctx context.Context, f forward.Forward, to forward.Server, client conn.Accepted) (
 	*conn.Control, *upstream.ServerSetup, error) {
 	resolved := p.Forward()
 	resolved.Forward = f

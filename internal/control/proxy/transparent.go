@@ -21,17 +21,18 @@ type Transparent struct {
 	Show upstream.ShowSource
 }
 
-// dialled returns the address that a client believes to be connected to.
-func (p *Proxy) dialled(f forward.Resolved, client *net.TCPConn) (netip.AddrPort, error) {
-	here := conn.AddrPort(client.LocalAddr())
+// dialled finds the address that a client of a transparent outbound has dialled: it is the server's. Another
+// client's is known.
+func (p *Proxy) dialled(f forward.Resolved, client *conn.Accepted) error {
 	if !f.Transparent() {
-		return here, nil
+		return nil
 	}
-	to, err := p.Dialled(client)
+	to, err := p.Dialled(client.TCPConn)
 	if err != nil {
-		return here, err
+		return err
 	}
-	return netip.AddrPortFrom(to.Addr().Unmap(), to.Port()), nil
+	client.Dialled = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
+	return nil
 }
 
 // choose returns an outbound as the forward to the server that its client has dialled, or why the client may

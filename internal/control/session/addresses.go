@@ -12,13 +12,13 @@ import (
 // addressesOf returns the addresses of a session. Each end has one that it believes to talk to: as a rule the
 // gateway's own; the server's for the client of a transparent outbound; the client's for the server of a
 // forward with source "client".
-func addressesOf(f forward.Resolved, client, server net.Conn) dialogue.Addresses {
+func addressesOf(f forward.Resolved, client conn.Accepted, server net.Conn) dialogue.Addresses {
 	a := dialogue.Addresses{
-		Client:    conn.PeerAddr(client),
+		Client:    client.Client.Addr(),
 		Gateway:   local(client),
 		Outside:   local(server),
 		Server:    conn.PeerAddr(server),
-		Announced: f.AdvertisedTo(conn.PeerAddr(client)),
+		Announced: announced(f, client),
 	}
 	if f.Transparent() {
 		a.Gateway, a.OwnGateway = a.Server, a.Gateway

@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"ftpgate/internal/control/refusal"
+	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/ftp"
 	"ftpgate/internal/core/verdict"
 )
@@ -20,8 +21,13 @@ func (s *Session) clientFailed(err error) {
 		for s.phase == working {
 			s.changed.Wait()
 		}
+		why := refusal.New(verdict.RefusedLine, verdict.CodeClientBadLine, err.Error())
+		if isProxyHeader(s.commands, err) {
+			why = refusal.New(verdict.RefusedProxyHeader, verdict.CodeUnexpectedProxyHeader,
+				dialogue.UnexpectedHeader)
+		}
 		s.mu.Unlock()
-		s.terminate(refusal.New(verdict.RefusedLine, verdict.CodeClientBadLine, err.Error()))
+		s.terminate(why)
 		return
 	}
 	s.terminate(refusal.Refusal{}) // the client closed or broke its connection
@@ -57,6 +63,13 @@ func (s *Session) clientEnds() {
 	for s.phase != terminated {
 		s.changed.Wait()
 	}
+}
+
+// isProxyHeader reports whether a bad line is most probably the third one of a PROXY protocol header, version
+// 2, which begins with two blank lines and then has a NUL.
+func isProxyHeader(linesBefore int, err error) bool {
+	nul, ok := errors.AsType[*ftp.NULError](err)
+	return ok && nul.Offset == 0 && linesBefore == 2
 }
 
 // badLine reports whether an error is about a line, and not about the stream.

@@ -81,7 +81,7 @@ func (s *Session) openNext(step dialogue.Step) (_ dialogue.Step, err error) {
 
 // open asks the data path for a pinhole.
 func (s *Session) open(step dialogue.Step) (dialogue.Step, error) {
-	p, dataTLS := *step.Pinhole, s.legTLS(step.Pinhole.TLS)
+	p, dataTLS := s.withHeaders(*step.Pinhole), s.legTLS(step.Pinhole.TLS)
 	var data dataplane.Data
 	var at netip.AddrPort
 	var err error
@@ -151,6 +151,7 @@ func (s *Session) discard(data dataplane.Data) {
 
 // bridge asks the data path to connect to both ends.
 func (s *Session) bridge(bridge pinhole.Bridge) error {
+	bridge.ProxyProtocol = s.forward.DataProxyProtocol()
 	dataTLS := s.legTLS(bridge.TLS)
 	var data dataplane.Data
 	var err error
@@ -171,6 +172,7 @@ func (s *Session) bridge(bridge pinhole.Bridge) error {
 
 // openPassthrough asks the data path to open the server's passive ports to the client.
 func (s *Session) openPassthrough(ports pinhole.Passthrough) error {
+	ports.Balanced, ports.ProxyProtocol = s.balanced(), s.forward.DataProxyProtocol()
 	var handle dataplane.Handle
 	var err error
 	if !s.callPath(func() { handle, err = s.env.Path.OpenPassthrough(ports) }) {

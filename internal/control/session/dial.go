@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"errors"
-	"net"
 	"time"
 
 	"ftpgate/internal/control/conn"
@@ -16,7 +15,7 @@ import (
 
 // DialFunc connects to a server that a client named, and begins TLS if the forward asks for it; setup is nil
 // then. It ends when the session or the forward ends. The error is an *upstream.Error.
-type DialFunc func(ctx context.Context, f forward.Forward, to forward.Server, client net.Conn) (
+type DialFunc func(ctx context.Context, f forward.Forward, to forward.Server, client conn.Accepted) (
 	server *conn.Control, setup *upstream.ServerSetup, err error)
 
 // AccountFunc returns the account that clients log in to the gateway with before they name a server; the zero
@@ -79,7 +78,7 @@ func (s *Session) dial(step dialogue.Step) (dialogue.Step, error) {
 	}
 	s.mu.Unlock()
 	began := time.Now()
-	server, setup, err := s.env.Dial(ctx, s.forward, *step.Server, s.client)
+	server, setup, err := s.env.Dial(ctx, s.forward, *step.Server, s.from)
 	if err != nil {
 		server, setup = conn.None(), nil
 	}
@@ -98,7 +97,7 @@ func (s *Session) dial(step dialogue.Step) (dialogue.Step, error) {
 	}
 	s.replies = ftp.ReplyScanner{MaxLines: maxReplyLines, MaxBytes: maxReplyBytes}
 	s.record.Connected(conn.AddrPort(server.RemoteAddr()), time.Since(began))
-	return s.dialogue.Dialled(addressesOf(forward.Resolved{Forward: s.forward}, s.client, server)), nil
+	return s.dialogue.Dialled(addressesOf(forward.Resolved{Forward: s.forward}, s.from, server)), nil
 }
 
 // refusalOf returns the refusal for the client of a server that is not connected.

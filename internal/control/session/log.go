@@ -23,10 +23,13 @@ func (s *Session) who() []slog.Attr {
 	who := []slog.Attr{
 		slog.String("forward", s.forward.Name),
 		slog.String("session", s.record.ID()),
-		slog.String("client", conn.AddrPort(s.client.RemoteAddr()).String()),
+		slog.String("client", s.from.Client.String()),
 	}
 	if server := conn.AddrPort(s.server.RemoteAddr()); server.IsValid() {
 		who = append(who, slog.String("server", server.String()))
+	}
+	if s.from.Balancer.IsValid() {
+		who = append(who, slog.String("balancer", s.from.Balancer.String()))
 	}
 	return who
 }

@@ -57,6 +57,7 @@ type Session struct {
 	forward        forward.Forward // as it was when the session began
 	limits         forward.Limits
 	client, server *conn.Control
+	from           conn.Accepted         // who the client is
 	aborted        context.Context       // done: the time for data connections is up, too
 	serverSetup    *upstream.ServerSetup // with TLS to the server, until its greeting is handled; else nil
 	began          time.Time
@@ -99,11 +100,11 @@ const (
 // server, server is conn.None. Data connections end when ctx is
 // done. setup is the TLS that was set up with the server; nil: none. The caller starts ReadClient and
 // ReadServer, each in a goroutine of its own, and waits for both.
-func New(aborted context.Context, env *Env, client, server *conn.Control, f forward.Resolved,
+func New(aborted context.Context, env *Env, from conn.Accepted, server *conn.Control, f forward.Resolved,
 	setup *upstream.ServerSetup, record *sessions.Record) (*Session, error) {
 	s := &Session{
 		env: env, forward: f.Forward, limits: f.Limits.OrDefault(), aborted: aborted,
-		client: client, server: server, serverSetup: setup, began: time.Now(),
+		client: from.Control(), from: from, server: server, serverSetup: setup, began: time.Now(),
 		replies:    ftp.ReplyScanner{MaxLines: maxReplyLines, MaxBytes: maxReplyBytes},
 		transcript: transcript.New(record), record: record,
 	}
@@ -111,7 +112,7 @@ func New(aborted context.Context, env *Env, client, server *conn.Control, f forw
 	if f.TLS.Implicit { // the client begins with its handshake
 		s.state.phase = switching
 		var err error
-		if s.clientTLS, err = env.Keys.ForClient(f.Forward, conn.PeerAddr(client)); err != nil {
+		if s.clientTLS, err = env.Keys.ForClient(f.Forward, s.Client()); err != nil {
 			return nil, err
 		}
 	}
@@ -125,7 +126,7 @@ func New(aborted context.Context, env *Env, client, server *conn.Control, f forw
 			return nil, err
 		}
 	}
-	s.dialogue = dialogue.New(addressesOf(f, client, server), config)
+	s.dialogue = dialogue.New(addressesOf(f, from, server), config)
 	s.dataTLS.ClientCloseNotifyOptional = f.TLS.ClientCloseNotifyOptional
 	s.dataTLS.ServerCloseNotifyOptional = f.TLS.ServerCloseNotifyOptional
 	if setup != nil {
@@ -139,7 +140,7 @@ func New(aborted context.Context, env *Env, client, server *conn.Control, f forw
 }
 
 // Client returns the client's address.
-func (s *Session) Client() netip.Addr { return conn.PeerAddr(s.client) }
+func (s *Session) Client() netip.Addr { return s.from.Client.Addr() }
 
 // CountsAs returns the client that the session counts for.
 func (s *Session) CountsAs() netip.Prefix { return s.limits.ClientOf(s.Client()) }

@@ -21,7 +21,7 @@ func newSession(t *testing.T) *Session {
 	log := slog.New(slog.DiscardHandler)
 	env := &Env{Log: log, Reporter: refusal.Reporter{Log: log, Count: func(verdict.RefusalKind) {}},
 		WriteTime: WriteTime}
-	s, err := New(t.Context(), env, &conn.Control{TCPConn: dial(t)}, &conn.Control{TCPConn: dial(t)},
+	s, err := New(t.Context(), env, conn.Accept(dial(t)), &conn.Control{TCPConn: dial(t)},
 		forward.Resolved{}, nil, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ftp"
 	"ftpgate/internal/core/verdict"
+	"ftpgate/internal/proxyprotocol"
 )
 
 const (
@@ -36,7 +37,7 @@ func Check(ctx context.Context, dial DialFunc, f forward.Resolved, keys Keys) *f
 		}
 	}
 	f.Limits.Dial = min(f.Limits.OrDefault().Dial, checkDialTime)
-	tcp, err := Dial(ctx, dial, f, f.ServerAddrs()[0]) // in the resolver's order
+	tcp, err := Dial(ctx, dial, f, f.ServerAddrs()[0], proxyprotocol.Header{}) // in the resolver's order
 	if err != nil {
 		return &finding.Finding{Forward: f.Name, Text: "no connection: " + err.Error(),
 			Remedy: "see that the server runs, and that firewalls let this gateway reach it"}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/proxyprotocol"
 )
 
 // attemptDelay is when the next address is tried while the one before is still silent (RFC 8305
@@ -28,17 +29,26 @@ var errNotTried = errors.New("not tried: the time was up")
 // DialFunc connects to one address. The connection is a *net.TCPConn.
 type DialFunc func(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 
-// Dial connects to the first address of a forward's server that answers, within the forward's time limit.
-// The error names every address, and why it was not reached. A nil dial is DialTCP.
-func Dial(ctx context.Context, dial DialFunc, f forward.Resolved, client netip.Addr) (*net.TCPConn, error) {
+// Dial connects to the first address of a forward's server that answers, within the forward's time limit, and
+// sends the header if the forward has one: it names the client, or nobody for a connection of the gateway's
+// own. Addresses of family's are tried first. The error names every address, and why it was not reached. A
+// nil dial is DialTCP.
+func Dial(ctx context.Context, dial DialFunc, f forward.Resolved, family netip.Addr,
+	header proxyprotocol.Header) (*net.TCPConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.Limits.OrDefault().Dial)
 	defer cancel()
 	if dial == nil {
 		dial = DialTCP
 	}
-	c, err := dialFirst(ctx, dial, addresses(f, client))
+	c, err := dialFirst(ctx, dial, addresses(f, family))
 	if err != nil {
 		return nil, err
+	}
+	if first := proxyprotocol.Append(nil, f.SendProxyProtocol, header); len(first) > 0 {
+		if _, err := c.Write(first); err != nil { // it fits into the send buffer: Write does not wait
+			c.Close()
+			return nil, fmt.Errorf("PROXY protocol header: %w", err)
+		}
 	}
 	return c.(*net.TCPConn), nil
 }

@@ -22,7 +22,7 @@ const maxNamed = 16
 // limit. A name is resolved once, and only addresses that were checked are dialled. client is the connection
 // that it came from. A nil lookup is the system's resolver, a nil dial is DialTCP. The error is an *Error.
 func DialNamed(ctx context.Context, dial DialFunc, lookup LookupFunc, f forward.Resolved, to forward.Server,
-	client net.Conn) (*net.TCPConn, forward.Resolved, error) {
+	client conn.Accepted) (*net.TCPConn, forward.Resolved, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.Limits.OrDefault().Dial)
 	defer cancel()
 	if why := f.AdmitsPort(to.Port); why != "" {
@@ -50,7 +50,7 @@ func DialNamed(ctx context.Context, dial DialFunc, lookup LookupFunc, f forward.
 	if len(f.Servers) == 0 {
 		return nil, f, refusedServer(to, verdict.CodeServerNotAllowed, "this server is not allowed", refused)
 	}
-	tcp, err := Dial(ctx, dial, f, conn.PeerAddr(client))
+	tcp, err := Dial(ctx, dial, f, client.Client.Addr(), client.Header())
 	if err != nil {
 		return nil, f, &Error{Err: fmt.Errorf("%s: %w", to, err), Refusal: verdict.Refusal{
 			Kind: verdict.RefusedUnreachable, Code: verdict.CodeServerUnreachable,

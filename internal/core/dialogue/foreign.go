@@ -19,10 +19,23 @@ func (d *Dialogue) refuseForeign(s *Step, line ftp.ClientLine) bool {
 	case isSSH(line.Text):
 		s.end(verdict.RefusedLine, "this is FTP, and the client speaks SSH")
 		s.Refusal.Code = verdict.CodeClientSpeaksSSH
+	case isProxyHeader(line.Command):
+		s.end(verdict.RefusedProxyHeader, UnexpectedHeader)
+		s.Refusal.Code = verdict.CodeUnexpectedProxyHeader
 	default:
 		return false
 	}
 	return true
+}
+
+// UnexpectedHeader is the reason for a client that begins with a PROXY protocol header.
+const UnexpectedHeader = "this is FTP, and the client sends a PROXY protocol header"
+
+// isProxyHeader reports whether a command is a header of the PROXY protocol, version 1. One of version 2 is
+// two blank lines, and then one with a NUL.
+func isProxyHeader(c ftp.Command) bool {
+	protocol, _, _ := bytes.Cut(c.Arg, []byte(" "))
+	return c.Verb == "PROXY" && slices.Contains([]string{"TCP4", "TCP6", "UNKNOWN"}, string(protocol))
 }
 
 // httpMethods are the words with which requests begin (RFC 9110 section 9, RFC 5789, RFC 4918 section 9.1),

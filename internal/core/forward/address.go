@@ -141,7 +141,10 @@ func (s Server) Addr() (netip.Addr, bool) {
 
 // ParseClient reads a prefix ("192.168.5.0/24") or one address. Bits after the prefix's length are an error:
 // they are usually a typing mistake.
-func ParseClient(s string) (netip.Prefix, error) {
+func ParseClient(s string) (netip.Prefix, error) { return parsePrefix("client", s) }
+
+// parsePrefix is ParseClient; what names the value in the error.
+func parsePrefix(what, s string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(s); err == nil && addr.Zone() == "" {
 		addr = addr.Unmap()
 		return netip.PrefixFrom(addr, addr.BitLen()), nil
@@ -152,14 +155,14 @@ func ParseClient(s string) (netip.Prefix, error) {
 		if err == nil {
 			err = errors.New("want an address or a prefix like 192.168.5.0/24")
 		}
-		return netip.Prefix{}, fmt.Errorf("client %q: %w", s, err)
+		return netip.Prefix{}, fmt.Errorf("%s %q: %w", what, s, err)
 	}
 	if p.Addr().Is4In6() && p.Bits() >= 96 {
 		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 	}
 	if p != p.Masked() {
 		return netip.Prefix{}, fmt.Errorf(
-			"client %q: the address has bits behind /%d: want %s", s, p.Bits(), p.Masked())
+			"%s %q: the address has bits behind /%d: want %s", what, s, p.Bits(), p.Masked())
 	}
 	return p, nil
 }

@@ -106,6 +106,7 @@ func checkProxy(f Forward, report reportFunc) {
 			"no port is left for data connections", f.PassivePorts)
 	}
 	checkAdvertise(f, report)
+	checkProxyProtocol(f, report)
 	checkTLS(f, report)
 	if f.Source == SourceClient {
 		checkSource(f, report)

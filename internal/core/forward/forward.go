@@ -30,8 +30,15 @@ type Forward struct {
 	ServerMode   ServerMode  // how the gateway asks the server for data connections
 	Source       Source      // whose address the server sees
 	Outbound     *Outbound   // what makes it an outbound; nil: it is none
-	Limits       Limits
-	TLS          TLS
+	// Balancers are whose connections begin with a PROXY protocol header, which names the client; empty:
+	// there is none in front of the gateway.
+	Balancers []netip.Prefix
+	// SendProxyProtocol is the version of the header that the server gets on control connections, and with
+	// SendProxyProtocolData also on the data connections that the gateway opens to it.
+	SendProxyProtocol     ProxyProtocol
+	SendProxyProtocolData bool
+	Limits                Limits
+	TLS                   TLS
 }
 
 // Resolved is a forward with its current addresses. It has at most one server address of each family, and

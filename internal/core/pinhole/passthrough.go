@@ -16,6 +16,10 @@ type Passthrough struct {
 	Ports    forward.PortRange // the same at the gateway and at the server
 	Target   netip.Addr        // the server
 	SourceIP netip.Addr        // the gateway's address that the server sees, as on the control connection
+	// Balanced: as for a pinhole.
+	Balanced bool
+	// ProxyProtocol is the version of the header that the server gets first on each connection.
+	ProxyProtocol forward.ProxyProtocol
 }
 
 // String returns "FROM > LISTEN port PORTS > SOURCE > TARGET".
@@ -37,7 +41,7 @@ func (p Passthrough) Unmap() Passthrough {
 // Validate returns an error for a passthrough that is not exact, as for a pinhole, or that includes ports of
 // services.
 func (p Passthrough) Validate() error {
-	pinhole := Pinhole{From: p.From, Listen: netip.AddrPortFrom(p.Listen, 0),
+	pinhole := Pinhole{Balanced: p.Balanced, From: p.From, Listen: netip.AddrPortFrom(p.Listen, 0),
 		Target: netip.AddrPortFrom(p.Target, p.Ports.Last), SourceIP: p.SourceIP}
 	if err := pinhole.Validate(); err != nil {
 		return err

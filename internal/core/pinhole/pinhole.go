@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"ftpgate/internal/core/forward"
 )
 
 // Lifetime is how long a pinhole waits for its connection while no transfer command waits for it: a client
@@ -39,6 +41,11 @@ type Pinhole struct {
 	// Active: the server connects, and may do so before it accepts PORT. Such a connection waits for Arm,
 	// because some servers accept PORT only if they can connect (pyftpdlib).
 	Active bool
+
+	// Balanced: the peer may connect through a balancer of the forward, whose header then names From.
+	Balanced bool
+	// ProxyProtocol is the version of the header that the target gets first.
+	ProxyProtocol forward.ProxyProtocol
 
 	TLS TLSLegs // the legs on which the gateway speaks TLS
 }
@@ -78,7 +85,7 @@ func (p Pinhole) Validate() error {
 		return errors.New("missing the address that connects")
 	case !at.IsValid() || at.IsUnspecified():
 		return errors.New("missing the gateway's address")
-	case at.Is4() != p.From.Is4():
+	case at.Is4() != p.From.Is4() && !p.Balanced:
 		return errors.New("the client's address and the gateway's address differ in address family")
 	}
 	return validateTarget(p.Target)
@@ -95,6 +102,8 @@ type Leg struct {
 type Bridge struct {
 	Client, Server Leg
 	TLS            TLSLegs // the legs on which the gateway speaks TLS
+	// ProxyProtocol is the version of the header that the server gets first.
+	ProxyProtocol forward.ProxyProtocol
 }
 
 // Validate returns an error if an end is not a usable target.

@@ -18,8 +18,10 @@ const (
 	RefusedClient             // the client may not use the forward
 	RefusedServer             // the client may not reach the server that it has chosen
 	RefusedBanned             // the client is banned
-	RefusedLimit              // too many sessions
-	RefusedDrain              // the client connected while the gateway or its forward stops
+	// a PROXY protocol header that is missing, wrong, or from a client
+	RefusedProxyHeader
+	RefusedLimit // too many sessions
+	RefusedDrain // the client connected while the gateway or its forward stops
 	// the server cannot be reached, does not answer, turns clients away, or left
 	RefusedUnreachable
 	RefusedTime           // no login, no command or no reading within the limit
@@ -48,6 +50,7 @@ var kinds = [RefusalKinds]struct {
 	RefusedClient:         {"client", CodeClientNotAllowed},
 	RefusedServer:         {"server", CodeServerNotAllowed},
 	RefusedBanned:         {"banned", CodeBanned},
+	RefusedProxyHeader:    {"proxy_header", CodeBadProxyHeader},
 	RefusedLimit:          {"limit", CodeTooManySessions},
 	RefusedDrain:          {"drain", CodeShutDown},
 	RefusedUnreachable:    {"unreachable", CodeServerUnreachable},

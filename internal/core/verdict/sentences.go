@@ -89,6 +89,16 @@ var controlSentences = map[Code]sentence{
 		says("ftpgate bans says since when and why, and ftpgate unban lifts it; if the client is not " +
 			"there, take it out of deny in the file and reload"),
 	},
+	CodeBadProxyHeader: {
+		says("{reason|the balancer sent no valid PROXY protocol header}{with error}"),
+		says("have the balancer send the header on connections to this forward (HAProxy: send-proxy-v2), " +
+			"or take its address out of accept_proxy_protocol"),
+	},
+	CodeUnexpectedProxyHeader: {
+		says("{peer} began with a PROXY protocol header, which only a balancer may send"),
+		says("if it is a balancer, add its address to accept_proxy_protocol; a client that sends a header " +
+			"itself tries to hide its address"),
+	},
 	CodeTooManySessions: {
 		says("rejected: {reason}"),
 		says("raise max_sessions_per_client or max_sessions if these are legitimate clients: ftpgate " +

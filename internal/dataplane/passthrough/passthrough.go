@@ -78,12 +78,13 @@ type Handle struct {
 }
 
 // Open listens at the ports of the passthrough, or shares them with other handles: they close with the last
-// one. Until Arm each connection is reset. Passthroughs may overlap, unless the same port has different
+// one. Until Arm each connection is reset. The client may also connect through the balancers in via, with a
+// header. Passthroughs may overlap, unless the same port has different
 // servers or source addresses for the same client.
 //
 // Either all ports are open or none. The error is an *Error, and wraps ErrClosed after Close. The caller
 // closes the handle.
-func (ps *Passthroughs) Open(p pinhole.Passthrough) (*Handle, error) {
+func (ps *Passthroughs) Open(p pinhole.Passthrough, via ...netip.Prefix) (*Handle, error) {
 	p = p.Unmap()
 	if err := check(p); err != nil {
 		return nil, err
@@ -94,7 +95,7 @@ func (ps *Passthroughs) Open(p pinhole.Passthrough) (*Handle, error) {
 		return nil, invalid(p, ErrClosed)
 	}
 	if ps.handles[p] == 0 {
-		if err := ps.open(p); err != nil {
+		if err := ps.open(p, via); err != nil {
 			return nil, err
 		}
 	}
@@ -145,7 +146,7 @@ func (ps *Passthroughs) Close() {
 }
 
 // open listens at every port of the passthrough. The caller holds the lock.
-func (ps *Passthroughs) open(p pinhole.Passthrough) error {
+func (ps *Passthroughs) open(p pinhole.Passthrough, via []netip.Prefix) error {
 	for at := range listenAddrs(p) {
 		if r := ps.routes[routeKey{p.From, at}]; r != nil && r.target != targetOf(p) {
 			return portConflict(p, at.Port(), r.target)
@@ -153,7 +154,7 @@ func (ps *Passthroughs) open(p pinhole.Passthrough) error {
 	}
 	var opened []*route
 	for at := range listenAddrs(p) {
-		r, err := ps.openRoute(routeKey{p.From, at}, targetOf(p))
+		r, err := ps.openRoute(routeKey{p.From, at}, targetOf(p), via)
 		if err != nil {
 			for _, r := range opened {
 				ps.closeRoute(r)
@@ -166,12 +167,12 @@ func (ps *Passthroughs) open(p pinhole.Passthrough) error {
 }
 
 // openRoute routes a client at a port to a target, or shares the existing route. The caller holds the lock.
-func (ps *Passthroughs) openRoute(key routeKey, to target) (*route, error) {
+func (ps *Passthroughs) openRoute(key routeKey, to target, via []netip.Prefix) (*route, error) {
 	r := ps.routes[key]
 	if r == nil {
 		r = &route{of: ps, routeKey: key, target: to}
 		var err error
-		if r.Route, err = ps.acceptor.Open(key.client, key.at, r); err != nil {
+		if r.Route, err = ps.acceptor.Open(key.client, key.at, r, via...); err != nil {
 			return nil, err
 		}
 		ps.routes[key] = r

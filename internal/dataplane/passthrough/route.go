@@ -19,9 +19,10 @@ type routeKey struct {
 // target is the server behind a port, and the gateway's address that the server sees.
 type target struct {
 	server, sourceIP netip.Addr
+	proxyProtocol    forward.ProxyProtocol
 }
 
-func targetOf(p pinhole.Passthrough) target { return target{p.Target, p.SourceIP} }
+func targetOf(p pinhole.Passthrough) target { return target{p.Target, p.SourceIP, p.ProxyProtocol} }
 
 // route is one client's target at a port. It is the Receiver of the client's connections.
 type route struct {
@@ -34,7 +35,7 @@ type route struct {
 }
 
 // Accept relays a connection, and resets one that arrives before Arm.
-func (r *route) Accept(c *socket.Conn, _ uint16) {
+func (r *route) Accept(c *socket.Conn, peer port.Peer) {
 	if r.armed.Load() == 0 {
 		_ = c.Close() // a reset: see package socket
 		return
@@ -45,7 +46,7 @@ func (r *route) Accept(c *socket.Conn, _ uint16) {
 		Target: r.server, SourceIP: r.sourceIP}
 	r.of.goroutines.Go(func() {
 		leg := pinhole.Leg{SourceIP: r.sourceIP, Target: netip.AddrPortFrom(r.server, number)}
-		r.of.ended(p, r.of.opener.Carry(r.of.ctx, c, leg))
+		r.of.ended(p, r.of.opener.Carry(r.of.ctx, c, leg, peer.Header(r.proxyProtocol)))
 	})
 }
 

@@ -9,16 +9,28 @@ import (
 	"ftpgate/internal/core/pinhole"
 )
 
+// Why the kernel cannot carry connections that begin with a header.
+const (
+	throughBalancer = "it may come through a balancer, with a PROXY protocol header"
+	headerFirst     = "the server gets a PROXY protocol header first"
+)
+
 // choosePinhole chooses what carries the connection of one pinhole, DataKernel or DataRelay. The kernel
 // carries it if its tables are usable, all addresses have one version of IP, neither end is this host (so
-// that the connection is routed), and the gateway speaks TLS with neither end. The error says why a forward
+// that the connection is routed), the gateway speaks TLS with neither end, and no PROXY protocol header comes
+// first. The error says why a forward
 // that wants DataKernel cannot have it.
 func choosePinhole(
 	want forward.DataPath, p pinhole.Pinhole, usable bool, local func(netip.Addr) bool,
 ) (forward.DataPath, error) {
 	why := kernelObstacle(usable, p.OneFamily(), local, p.From, p.Target.Addr())
-	if p.TLS.Any() {
+	switch {
+	case p.TLS.Any():
 		why = "ftpgate itself encrypts it"
+	case p.Balanced:
+		why = throughBalancer
+	case p.ProxyProtocol != forward.ProxyProtocolOff:
+		why = headerFirst
 	}
 	path, err := choose(want, why)
 	if err != nil {
@@ -32,7 +44,14 @@ func choosePinhole(
 func choosePassthrough(
 	want forward.DataPath, p pinhole.Passthrough, usable bool, local func(netip.Addr) bool,
 ) (forward.DataPath, error) {
-	path, err := choose(want, kernelObstacle(usable, p.OneFamily(), local, p.From, p.Target))
+	why := kernelObstacle(usable, p.OneFamily(), local, p.From, p.Target)
+	switch {
+	case p.Balanced:
+		why = throughBalancer
+	case p.ProxyProtocol != forward.ProxyProtocolOff:
+		why = headerFirst
+	}
+	path, err := choose(want, why)
 	if err != nil {
 		return 0, fmt.Errorf("data path: the kernel cannot carry %s: %w", p, err)
 	}

@@ -302,7 +302,7 @@ func (p forwardPath) OpenPassthrough(pt pinhole.Passthrough) (dataplane.Handle, 
 		return nil, passthroughFailure(err)
 	}
 	if path == forward.DataRelay {
-		handle, err := p.relayPassthroughs.Open(pt)
+		handle, err := p.relayPassthroughs.Open(pt, p.current().Balancers...)
 		if err != nil {
 			return nil, passthroughFailure(err)
 		}
@@ -332,5 +332,5 @@ func (p *Paths) acceptFailed(at netip.AddrPort, err error) {
 
 func (p forwardPath) relayOpener(f forward.Resolved) *relay.Opener {
 	return &relay.Opener{Ports: f.DataPorts(), Avoid: p.isReserved, Show: p.ShowSource,
-		IdleTime: f.Limits.OrDefault().Idle, Relay: p.relay}
+		Balancers: f.Balancers, IdleTime: f.Limits.OrDefault().Idle, Relay: p.relay}
 }

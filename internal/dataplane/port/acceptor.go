@@ -17,11 +17,17 @@ var ErrTaken = errors.New("the port is taken for this address")
 
 // Receiver gets the connections from one address to a port.
 type Receiver interface {
-	// Accept takes over a connection. from is the peer's port: a connection that was reset meanwhile has no
-	// RemoteAddr. Accept must not wait, and must not close a Route.
-	Accept(c *socket.Conn, from uint16)
+	// Accept takes over a connection of the peer: one that was reset meanwhile has no RemoteAddr. Accept must
+	// not wait, and must not close a Route.
+	Accept(c *socket.Conn, peer Peer)
 	// Refused is called for a connection from an address without a receiver: it was reset.
 	Refused(from netip.Addr)
+}
+
+// Peer is who is at the far end of an accepted connection. A balancer's header names both addresses.
+type Peer struct {
+	From    netip.AddrPort // the peer's address
+	Dialled netip.AddrPort // the address that it dialled
 }
 
 // Acceptor listens at ports of the gateway while they have routes. The zero value listens nowhere. It has one
@@ -43,8 +49,12 @@ type listener struct {
 	socket *os.File
 	closed chan struct{}
 
-	mu     sync.Mutex              // held while connections are accepted and handed out
-	routes map[netip.Addr]Receiver // by the peer's address
+	at netip.AddrPort
+
+	mu     sync.Mutex            // held while connections are accepted and handed out
+	routes map[netip.Addr]*Route // by the peer's address
+	// connections of balancers whose header is being read
+	headers map[*socket.Conn]struct{}
 }
 
 // Route accepts the connections of one address until it is closed.
@@ -53,6 +63,8 @@ type Route struct {
 	listener *listener
 	from     netip.Addr
 	at       netip.AddrPort
+	to       Receiver
+	via      []netip.Prefix
 	once     sync.Once
 }
 
@@ -63,9 +75,12 @@ func (a *Acceptor) Listens(at netip.AddrPort) bool {
 	return a.listeners[at] != nil
 }
 
-// Open begins to accept connections from an address to a port. The error is ErrTaken, or the operating
+// Open begins to accept connections from an address to a port, also through the balancers in via: their
+// connections must begin with a header that names the address. The error is ErrTaken, or the operating
 // system's: EADDRINUSE if another program has the port. The caller closes the route.
-func (a *Acceptor) Open(from netip.Addr, at netip.AddrPort, to Receiver) (*Route, error) {
+func (a *Acceptor) Open(
+	from netip.Addr, at netip.AddrPort, to Receiver, via ...netip.Prefix,
+) (*Route, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	l := a.listeners[at]
@@ -74,17 +89,19 @@ func (a *Acceptor) Open(from netip.Addr, at netip.AddrPort, to Receiver) (*Route
 		if err != nil {
 			return nil, err
 		}
-		l = &listener{socket: s, closed: make(chan struct{}), routes: map[netip.Addr]Receiver{}}
+		l = &listener{socket: s, at: at, closed: make(chan struct{}), routes: map[netip.Addr]*Route{},
+			headers: map[*socket.Conn]struct{}{}}
 		if a.listeners == nil {
 			a.listeners = map[netip.AddrPort]*listener{}
 		}
 		a.listeners[at] = l
 		a.goroutines.Go(func() { a.serve(l, at) })
 	}
-	if !l.add(from, to) {
+	r := &Route{acceptor: a, listener: l, from: from, at: at, to: to, via: via}
+	if !l.add(r) {
 		return nil, ErrTaken
 	}
-	return &Route{acceptor: a, listener: l, from: from, at: at}, nil
+	return r, nil
 }
 
 // Wait waits for the goroutines of closed ports. No route may be open.
@@ -98,7 +115,8 @@ func (r *Route) AcceptPending() {
 	if err != nil {
 		return
 	}
-	_ = raw.Control(func(fd uintptr) { _ = r.listener.accept(int(fd)) }) // serve meets the error, too
+	// serve meets the error, too
+	_ = raw.Control(func(fd uintptr) { _ = r.acceptor.accept(r.listener, int(fd)) })
 }
 
 // Close ends the route. When it returns, the receiver gets no more connections; if this was the port's last
@@ -116,14 +134,14 @@ func (r *Route) closeOnce() {
 	}
 }
 
-// add adds a receiver for the connections of an address; false: they have one.
-func (l *listener) add(from netip.Addr, to Receiver) bool {
+// add adds a route for the connections of an address; false: they have one.
+func (l *listener) add(r *Route) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.routes[from] != nil {
+	if l.routes[r.from] != nil {
 		return false
 	}
-	l.routes[from] = to
+	l.routes[r.from] = r
 	return true
 }
 
@@ -132,7 +150,10 @@ func (l *listener) remove(from netip.Addr) (last bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.routes, from)
-	return len(l.routes) == 0
+	if last = len(l.routes) == 0; last {
+		l.dropHeaders()
+	}
+	return last
 }
 
 // firstPause and lastPause are how long a port pauses after accept failed for lack of descriptors or memory.
@@ -152,7 +173,7 @@ func (a *Acceptor) serve(l *listener, at netip.AddrPort) {
 	for {
 		var errAccept error
 		err := raw.Read(func(fd uintptr) bool {
-			if errAccept = l.accept(int(fd)); errAccept == nil || errAccept == unix.EAGAIN {
+			if errAccept = a.accept(l, int(fd)); errAccept == nil || errAccept == unix.EAGAIN {
 				pause = 0
 			}
 			return errAccept != unix.EAGAIN
@@ -187,14 +208,14 @@ func (l *listener) pause(d time.Duration) bool {
 
 // accept hands out the waiting connections, but no later ones, so that it does not hold the lock for long. It
 // returns EAGAIN when none is left, or the system's error.
-func (l *listener) accept(fd int) error {
+func (a *Acceptor) accept(l *listener, fd int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for range socket.Backlog + 1 {
 		c, peer, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch err {
 		case nil:
-			l.give(c, socket.AddrPort(peer))
+			a.give(l, c, socket.AddrPort(peer))
 		case unix.EINTR, unix.ECONNABORTED:
 		default:
 			return err
@@ -204,16 +225,27 @@ func (l *listener) accept(fd int) error {
 }
 
 // give hands a connection to its receiver, or resets it. The caller holds the lock.
-func (l *listener) give(fd int, from netip.AddrPort) {
+func (a *Acceptor) give(l *listener, fd int, from netip.AddrPort) {
+	balanced := l.hasBalancer(from.Addr())
 	to := l.routes[from.Addr()]
-	if to == nil {
+	if to == nil && !balanced {
 		_ = unix.Close(fd) // a reset: see package socket
-		for _, r := range l.routes {
-			r.Refused(from.Addr())
-		}
+		l.refused(from.Addr())
 		return
 	}
-	if c, err := socket.NewConn(fd); err == nil { // else the peer gets a reset
-		to.Accept(c, from.Port())
+	c, err := socket.NewConn(fd)
+	switch {
+	case err != nil: // the peer gets a reset
+	case balanced:
+		a.readHeader(l, c, from.Addr())
+	default:
+		to.to.Accept(c, Peer{From: from, Dialled: l.at})
+	}
+}
+
+// refused tells the receivers of a connection from an address without one. The caller holds the lock.
+func (l *listener) refused(from netip.Addr) {
+	for _, r := range l.routes {
+		r.to.Refused(from)
 	}
 }

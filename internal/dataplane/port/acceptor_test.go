@@ -24,7 +24,7 @@ type receiver struct {
 
 func newReceiver() *receiver { return &receiver{conns: make(chan *socket.Conn, 10)} }
 
-func (r *receiver) Accept(c *socket.Conn, _ uint16) { r.conns <- c }
+func (r *receiver) Accept(c *socket.Conn, _ port.Peer) { r.conns <- c }
 
 func (r *receiver) Refused(from netip.Addr) {
 	r.mu.Lock()
@@ -115,7 +115,7 @@ type slow struct {
 	has, goOn chan struct{}
 }
 
-func (s *slow) Accept(c *socket.Conn, _ uint16) {
+func (s *slow) Accept(c *socket.Conn, _ port.Peer) {
 	defer c.Close()
 	s.has <- struct{}{}
 	<-s.goOn
@@ -127,9 +127,9 @@ type toPort struct {
 	ports chan uint16
 }
 
-func (r *toPort) Accept(c *socket.Conn, from uint16) {
+func (r *toPort) Accept(c *socket.Conn, peer port.Peer) {
 	defer c.Close()
-	r.ports <- from
+	r.ports <- peer.From.Port()
 }
 
 // A connection that is reset before it is accepted has its source port, but no address.
@@ -164,7 +164,7 @@ type flood struct {
 	stopped atomic.Bool
 }
 
-func (f *flood) Accept(c *socket.Conn, _ uint16) {
+func (f *flood) Accept(c *socket.Conn, _ port.Peer) {
 	defer c.Close()
 	if f.n++; f.n == 10_000 {
 		f.t.Error("AcceptPending does not return while connections come")

@@ -3,9 +3,11 @@ package relay
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/dataplane/port"
 	"ftpgate/internal/dataplane/socket"
 )
 
@@ -15,12 +17,17 @@ func (p *Opener) serve(c *Connection, spec pinhole.Pinhole) error {
 		return err
 	}
 	c.unlisten() // the pinhole is for one connection
-	var port uint16
-	if c.peer == Server { // some clients require the server's port 20 (RFC 959 section 3.2)
-		port = c.peerPort
-	}
 	to := pinhole.Leg{SourceIP: spec.SourceIP, Own: spec.OwnSource, Target: spec.Target}
-	if err := p.dial(c, c.peer.other(), to, port); err != nil {
+	c.mu.Lock()
+	peer := c.peerAt
+	c.mu.Unlock()
+	var err error
+	if c.peer == Server { // some clients require the server's port 20 (RFC 959 section 3.2)
+		err = p.dial(c, Client, to, peer.From.Port())
+	} else {
+		err = p.dialServer(c, to, peer.Header(spec.ProxyProtocol))
+	}
+	if err != nil {
 		return err
 	}
 	c.copyBoth()
@@ -54,7 +61,9 @@ func (c *Connection) expire(why error) error {
 
 // bridge connects to the server and then to the client, and copies data until the end.
 func (p *Opener) bridge(c *Connection, b pinhole.Bridge) error {
-	if err := p.dial(c, Server, b.Server, 0); err != nil {
+	// The client accepts the connection: the port is the one from which a server connects.
+	client := port.Peer{From: b.Client.Target, Dialled: netip.AddrPortFrom(b.Client.SourceIP, serverDataPort)}
+	if err := p.dialServer(c, b.Server, client.Header(b.ProxyProtocol)); err != nil {
 		return err
 	}
 	if err := p.dial(c, Client, b.Client, 0); err != nil {
@@ -67,10 +76,34 @@ func (p *Opener) bridge(c *Connection, b pinhole.Bridge) error {
 	return nil
 }
 
+// serverDataPort is the port from which servers open data connections (RFC 959 section 8).
+const serverDataPort = 20
+
+// dialServer connects to the server, and sends the header, if there is any.
+func (p *Opener) dialServer(c *Connection, leg pinhole.Leg, header []byte) error {
+	conn, err := p.connect(c, leg, 0)
+	if err == nil && len(header) > 0 {
+		if _, err = conn.Write(header); err != nil {
+			conn.Close()
+		}
+	}
+	return c.dialled(Server, leg, conn, err)
+}
+
 // dial connects to an end of the connection, from the given port if it is free; 0: from any port.
 func (p *Opener) dial(c *Connection, side Side, leg pinhole.Leg, port uint16) error {
+	conn, err := p.connect(c, leg, port)
+	return c.dialled(side, leg, conn, err)
+}
+
+// connect connects to an end, from the given port if it is free; 0: from any port.
+func (p *Opener) connect(c *Connection, leg pinhole.Leg, port uint16) (*socket.Conn, error) {
 	dialer := socket.Dialer{Timeout: cmp.Or(p.DialTime, forward.DefaultDialTime), Show: p.Show}
-	conn, err := dialer.Dial(c.ctx, leg, port)
+	return dialer.Dial(c.ctx, leg, port)
+}
+
+// dialled takes over a connection to an end, or returns why there is none.
+func (c *Connection) dialled(side Side, leg pinhole.Leg, conn *socket.Conn, err error) error {
 	if err != nil {
 		return &DialError{side, leg.Target, err}
 	}

@@ -65,7 +65,7 @@ type Connection struct {
 	endErr     error         // how it ended; nil: in order. It is set before done is closed.
 
 	peer       Side          // which end connects: the server in active mode
-	peerPort   uint16        // from which it connected
+	peerAt     port.Peer     // from where and to where it connected
 	idleTime   time.Duration // after Close
 	relay      *Relay
 	ctx        context.Context // ends when the connection is severed, or over
@@ -203,7 +203,7 @@ func (c *Connection) AwaitBothEnds(cancel <-chan struct{}) {
 }
 
 // Accept takes over a connection of the pinhole's peer: exactly one, and before Arm only in active mode.
-func (c *Connection) Accept(conn *socket.Conn, from uint16) {
+func (c *Connection) Accept(conn *socket.Conn, peer port.Peer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil || c.ends[c.peer] != nil || !c.armed && c.peer == Client {
@@ -211,7 +211,7 @@ func (c *Connection) Accept(conn *socket.Conn, from uint16) {
 		return
 	}
 	c.addEnd(c.peer, conn)
-	c.peerPort = from
+	c.peerAt = peer
 	if c.armed {
 		c.markConnected()
 	}

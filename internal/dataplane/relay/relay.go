@@ -68,6 +68,9 @@ type Opener struct {
 	// Avoid reports ports that must not be used although no socket listens there; nil: none.
 	Avoid func(netip.AddrPort) bool
 
+	// Balancers are who may pass on the connection of a balanced pinhole's peer, with a header.
+	Balancers []netip.Prefix
+
 	WaitTime time.Duration // from Arm to the connection, unless Use is called; 0: pinhole.Lifetime
 	DialTime time.Duration // for each dialled end; 0: forward.DefaultDialTime
 
@@ -132,7 +135,11 @@ func (p *Opener) openAt(
 	c := p.newConnection(peer, dataTLS)
 	c.from, c.listen, c.ports = pinhole.From, pinhole.Accept(), ports
 	c.work = func() error { return p.serve(c, pinhole) }
-	route, err := p.Relay.acceptor.Open(c.from, c.listen, c)
+	var via []netip.Prefix
+	if pinhole.Balanced {
+		via = p.Balancers
+	}
+	route, err := p.Relay.acceptor.Open(c.from, c.listen, c, via...)
 	if err != nil {
 		c.stop()
 		return nil, err
@@ -162,15 +169,15 @@ func (p *Opener) Bridge(
 	return c, nil
 }
 
-// Carry connects an accepted client to its server, and copies in clear until both have ended. It owns the
-// connection. The end of ctx breaks both ends.
+// Carry connects an accepted client to its server, sends the header, and copies in clear until both have
+// ended. It owns the connection. The end of ctx breaks both ends.
 //
 // The error is nil only if both ends closed their direction in order and all they sent was passed on. Else it
 // is, or wraps, ErrClosed, a *DialError or a *BrokenError.
-func (p *Opener) Carry(ctx context.Context, client *socket.Conn, to pinhole.Leg) error {
+func (p *Opener) Carry(ctx context.Context, client *socket.Conn, to pinhole.Leg, header []byte) error {
 	c := p.newConnection(Client, dataplane.DataTLS{})
 	c.work = func() error {
-		if err := p.dial(c, Server, to, 0); err != nil {
+		if err := p.dialServer(c, to, header); err != nil {
 			return err
 		}
 		c.copyBoth()

@@ -9,7 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"ftpgate/internal/core/forward"
 	"ftpgate/internal/ftpclient"
+	"ftpgate/internal/proxyprotocol"
 )
 
 const (
@@ -40,10 +42,27 @@ type control struct {
 	session   *ftpclient.Session   // TLS, for data connections to resume
 }
 
-// dial opens a control connection that closes when ctx is done.
-func dial(ctx context.Context, to netip.AddrPort, limits Timeouts) (*control, error) {
-	dialer := net.Dialer{Timeout: limits.Dial}
+// connect opens a connection, and sends a PROXY protocol header that names no client if there is a version.
+func connect(ctx context.Context, to netip.AddrPort, limit time.Duration, version forward.ProxyProtocol,
+) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: limit}
 	conn, err := dialer.DialContext(ctx, "tcp", to.String())
+	if err != nil {
+		return nil, err
+	}
+	if header := proxyprotocol.Append(nil, version, proxyprotocol.Header{}); len(header) > 0 {
+		if _, err := conn.Write(header); err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+	}
+	return conn, nil
+}
+
+// dial opens a control connection that closes when ctx is done.
+func dial(ctx context.Context, to netip.AddrPort, limits Timeouts, version forward.ProxyProtocol,
+) (*control, error) {
+	conn, err := connect(ctx, to, limits.Dial, version)
 	if err != nil {
 		return nil, err
 	}

@@ -112,7 +112,7 @@ func (p *prober) quit() {
 func (p *prober) start(ctx context.Context, s *setup, version uint16, login bool) bool {
 	p.quit()
 	began := time.Now()
-	c, err := dial(ctx, p.at, p.o.Timeouts)
+	c, err := dial(ctx, p.at, p.o.Timeouts, p.forward.SendProxyProtocol)
 	if p.timeOver(ctx) {
 		if c != nil {
 			c.quit()
@@ -165,7 +165,7 @@ func (p *prober) greet(ctx context.Context, s *setup) bool {
 
 // answersClientHello begins another connection with TLS, which an implicit server waits for.
 func (p *prober) answersClientHello(ctx context.Context) bool {
-	c, err := dial(ctx, p.at, p.o.Timeouts)
+	c, err := dial(ctx, p.at, p.o.Timeouts, p.forward.SendProxyProtocol)
 	if err != nil {
 		return false
 	}

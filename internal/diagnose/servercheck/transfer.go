@@ -52,9 +52,9 @@ func (p *prober) listPassive(ctx context.Context, t *transfer, resume bool) {
 	}
 	// Never the address of the 227, with which the server could name any host.
 	t.at = netip.AddrPortFrom(p.at.Addr(), t.place.Port())
-	dialer := net.Dialer{Timeout: min(p.o.Timeouts.Data, p.o.Timeouts.Dial)}
+	limit := min(p.o.Timeouts.Data, p.o.Timeouts.Dial)
 	began := time.Now()
-	conn, err := dialer.DialContext(ctx, "tcp", t.at.String())
+	conn, err := connect(ctx, t.at, limit, p.forward.DataProxyProtocol())
 	if err != nil {
 		t.dialErr, t.dialTook = err, time.Since(began)
 		return

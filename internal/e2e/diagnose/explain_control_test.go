@@ -226,6 +226,30 @@ var clientFailures = []failureCase{
 		remedy: "add its address to the forward's clients", absent: "connected",
 	},
 	{
+		name: "a balancer without a header", path: anyPath,
+		forward: "accept_proxy_protocol = [\"192.168.5.1\"]\n",
+		provoke: func(s *env) {
+			c := s.ConnectClient()
+			c.Send("USER anonymous")
+			c.Expect("421")
+		},
+		code: "bad_proxy_header",
+		text: "the balancer sent no valid PROXY protocol header (the connection does not begin with a " +
+			"PROXY protocol header)",
+		remedy: "have the balancer send the header", absent: "connected",
+	},
+	{
+		name: "a header of nobody's balancer", path: anyPath,
+		provoke: func(s *env) {
+			c := s.connectGreeted().Client
+			c.Send("PROXY TCP4 198.51.100.9 192.0.2.1 40001 21")
+			c.Expect("421")
+		},
+		code:   "unexpected_proxy_header",
+		text:   "192.168.5.1 began with a PROXY protocol header, which only a balancer may send",
+		remedy: "if it is a balancer, add its address to accept_proxy_protocol", timeline: []string{"reply 220"},
+	},
+	{
 		name: "too many sessions of one client", path: anyPath, forward: "max_sessions_per_client = 1\n",
 		session: "2", provoke: func(s *env) {
 			s.Login()

@@ -201,18 +201,31 @@ func pyftpdlib(t *testing.T, h *lab.Host, at netip.AddrPort) Server {
 // is implicit.
 func startServer(t *testing.T, h *lab.Host, at netip.AddrPort, cmd *exec.Cmd, implicit bool) {
 	t.Helper()
+	ended := startProgram(t, h, cmd)
+	greets := func(ctx context.Context) error { return greet(ctx, h, at, implicit, "") }
+	if err := awaitReady(t.Context(), greets, ended); err != nil {
+		t.Fatalf("%s at %s: %v", cmd.Path, at, err)
+	}
+}
+
+// startProgram runs a program in the foreground until the test ends. The channel is closed when it has ended.
+func startProgram(t *testing.T, h *lab.Host, cmd *exec.Cmd) (ended chan struct{}) {
+	t.Helper()
 	output, err := os.Create(filepath.Join(t.TempDir(), "output"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer output.Close()
-	cmd.Stdout, cmd.Stderr = output, output
+	if cmd.Stdout == nil {
+		cmd.Stdout = output
+	}
+	cmd.Stderr = output
 	// Each session is a process of its own, and ends with the group.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := h.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan struct{})
+	ended = make(chan struct{})
 	go func() {
 		defer close(ended)
 		_ = cmd.Wait() // its error is that it was killed
@@ -224,41 +237,41 @@ func startServer(t *testing.T, h *lab.Host, at netip.AddrPort, cmd *exec.Cmd, im
 			t.Logf("output of %s:\n%s", cmd.Path, text)
 		}
 	})
-	if err := awaitGreeting(t.Context(), h, at, implicit, ended); err != nil {
-		t.Fatalf("%s: %v", cmd.Path, err)
-	}
+	return ended
 }
 
-// awaitGreeting waits until the server at an address greets.
-func awaitGreeting(ctx context.Context, h *lab.Host, at netip.AddrPort, implicit bool,
-	ended <-chan struct{}) error {
+// awaitReady waits until ready returns no error.
+func awaitReady(ctx context.Context, ready func(context.Context) error, ended <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, harness.Timeout)
 	defer cancel()
 	retry := time.NewTicker(harness.PollInterval)
 	defer retry.Stop()
 	for {
-		err := greet(ctx, h, at, implicit)
+		err := ready(ctx)
 		if err == nil {
 			return nil
 		}
 		select {
 		case <-retry.C:
 		case <-ended:
-			return fmt.Errorf("ended before it greeted at %s: %w", at, err)
+			return fmt.Errorf("ended before it was ready: %w", err)
 		case <-ctx.Done():
-			return fmt.Errorf("no greeting at %s within %s: %w", at, harness.Timeout, err)
+			return fmt.Errorf("not ready within %s: %w", harness.Timeout, err)
 		}
 	}
 }
 
-// greet connects to a server and expects its 220 (RFC 959 section 5.4).
-func greet(ctx context.Context, h *lab.Host, at netip.AddrPort, implicit bool) error {
+// greet connects to a server, sends what comes first, and expects its 220 (RFC 959 section 5.4).
+func greet(ctx context.Context, h *lab.Host, at netip.AddrPort, implicit bool, first string) error {
 	conn, err := h.Dial(ctx, "tcp", at.String())
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(harness.Timeout)); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(conn, first); err != nil {
 		return err
 	}
 	if implicit { // the clients verify the certificate

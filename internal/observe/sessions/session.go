@@ -22,10 +22,14 @@ type Session struct {
 	Forward  string         `json:"forward"`
 	Tracking string         `json:"tracking"` // "proxy" or "kernel"
 	Client   netip.AddrPort `json:"client"`
-	Gateway  netip.AddrPort `json:"gateway"` // the address that the client connected to
-	Server   netip.AddrPort `json:"server"`  // empty: not connected yet
-	User     string         `json:"user,omitempty"`
-	Since    time.Time      `json:"since"`
+	Gateway  netip.AddrPort `json:"gateway"` // the address that its connection arrived at
+	// who passed the connection on, with a PROXY protocol header; absent: nobody
+	Balancer netip.AddrPort `json:"balancer,omitzero"`
+	// the address that the client dialled, as the balancer says; absent: Gateway
+	Dialled netip.AddrPort `json:"dialled,omitzero"`
+	Server  netip.AddrPort `json:"server"` // empty: not connected yet
+	User    string         `json:"user,omitempty"`
+	Since   time.Time      `json:"since"`
 	// time of the last line, or the start of the running transfer
 	Active time.Time `json:"active"`
 	Ended  time.Time `json:"ended,omitzero"` // zero: it is running

@@ -86,7 +86,10 @@ type Start struct {
 	Forward  string
 	Tracking forward.Tracking
 	Client   netip.AddrPort
-	Gateway  netip.AddrPort // the address that the client connected to
+	Gateway  netip.AddrPort // the address that its connection arrived at
+	Balancer netip.AddrPort // who passed the connection on, with a PROXY protocol header; not valid: nobody
+	// the address that the client dialled, as the balancer says; not valid: Gateway
+	Dialled netip.AddrPort
 	// the client begins with a TLS handshake, and the server's greeting waits for it
 	ClientTLS bool
 	Passive   forward.PortRange // the range for the ports of its data connections

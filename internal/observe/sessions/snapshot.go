@@ -17,6 +17,7 @@ func (r *Record) session(now time.Time) Session {
 	o := r.start
 	s := Session{
 		ID: r.ID(), Forward: o.Forward, Tracking: o.Tracking.String(), Client: o.Client, Gateway: o.Gateway,
+		Balancer: o.Balancer, Dialled: o.Dialled,
 		Server: r.server, User: r.user, Since: r.began, Active: r.active, Ended: r.ended, State: r.state(),
 		TLS: r.tls, Certificate: r.certificate, Refused: r.refused,
 	}
