@@ -133,7 +133,7 @@ func proxyProtocolKeys() []Key {
 				" protocol header, v1 or v2, which names the client",
 		}, forward.ParseBalancer, func(v values) *[]netip.Prefix { return &v.Balancers }),
 		word(Key{Name: "send_proxy_protocol", Needs: NeedProxy, Example: `"v2"`,
-			Help: "version of the PROXY protocol header for the server",
+			Help: "version of the PROXY header for the server",
 			Doc: `the PROXY protocol header that tells the server` +
 				` who the client is: "off", "v1" or "v2"`,
 		}, func(v values) *forward.ProxyProtocol { return &v.SendProxyProtocol }),

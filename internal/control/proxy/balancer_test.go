@@ -306,3 +306,30 @@ func TestSendProxyProtocol(t *testing.T) {
 		}
 	}
 }
+
+// A client behind a balancer may name its server, which learns of the client, too.
+func TestNamedThroughBalancer(t *testing.T) {
+	b := newStage(t, named, behindBalancer, func(_ *Proxy, f *forward.Resolved) {
+		f.SendProxyProtocol = forward.ProxyProtocolV2
+	})
+	b.client = b.dial()
+	b.client.say("%s", comeV1)
+	b.client.hear(ownGreeting)
+	b.client.say("USER demo@%s\r\n", b.at("ftp.example.com"))
+	b.accept()
+	if got, _, err := proxyprotocol.Read(b.server.lines); got != come || err != nil {
+		t.Errorf("got %+v, %v; want %+v", got, err, come)
+	}
+	b.server.say("220 hello\r\n")
+	b.server.hear("USER demo")
+	b.server.say("230 welcome\r\n")
+	b.client.hear("230-hello")
+	b.client.hear("230 welcome")
+	b.client.say("PASV\r\n")
+	b.server.hear("PASV")
+	b.server.say("227 Entering Passive Mode (127,0,0,1,195,80)\r\n")
+	b.client.hear("227 Entering Passive Mode (192,0,2,1,195,80)")
+	if p := b.path.last().pinhole; p.From != come.Client.Addr() || !p.Balanced {
+		t.Errorf("got pinhole %+v; want one for %s through the balancer", p, come.Client.Addr())
+	}
+}

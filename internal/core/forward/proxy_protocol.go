@@ -59,10 +59,6 @@ func checkProxyProtocol(f Forward, report reportFunc) {
 		report("accept_proxy_protocol", "accept_proxy_protocol is not for an outbound with interface: "+
 			"the address that its clients dial is the server's; leave accept_proxy_protocol out")
 	}
-	if f.SendProxyProtocol != ProxyProtocolOff && f.Source == SourceClient {
-		report("send_proxy_protocol", "with source client the server sees the client's address already: "+
-			"leave send_proxy_protocol or source out")
-	}
 	switch {
 	case f.SendProxyProtocolData && f.SendProxyProtocol == ProxyProtocolOff:
 		report("send_proxy_protocol_data", "send_proxy_protocol_data has no effect while "+

@@ -245,9 +245,10 @@ var clientFailures = []failureCase{
 			c.Send("PROXY TCP4 198.51.100.9 192.0.2.1 40001 21")
 			c.Expect("421")
 		},
-		code:   "unexpected_proxy_header",
-		text:   "192.168.5.1 began with a PROXY protocol header, which only a balancer may send",
-		remedy: "if it is a balancer, add its address to accept_proxy_protocol", timeline: []string{"reply 220"},
+		code:     "unexpected_proxy_header",
+		text:     "192.168.5.1 began with a PROXY protocol header, which only a balancer may send",
+		remedy:   "if it is a balancer, add its address to accept_proxy_protocol",
+		timeline: []string{"reply 220"},
 	},
 	{
 		name: "too many sessions of one client", path: anyPath, forward: "max_sessions_per_client = 1\n",
