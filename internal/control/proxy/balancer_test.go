@@ -333,3 +333,26 @@ func TestNamedThroughBalancer(t *testing.T) {
 		t.Errorf("got pinhole %+v; want one for %s through the balancer", p, come.Client.Addr())
 	}
 }
+
+// With source "client" the server sees the address of the client that a balancer named, and gets the header.
+func TestSourceThroughBalancer(t *testing.T) {
+	var shown netip.Addr
+	b := newStage(t, behindBalancer, func(p *Proxy, f *forward.Resolved) {
+		f.Source, f.SendProxyProtocol = forward.SourceClient, forward.ProxyProtocolV2
+		p.Show = func(_, _ netip.AddrPort, source netip.Addr) (func(), error) {
+			shown = source
+			return func() {}, nil
+		}
+	})
+	b.client = b.dial()
+	b.client.say("%s", comeV1)
+	b.accept()
+	if got, _, err := proxyprotocol.Read(b.server.lines); got != come || err != nil {
+		t.Errorf("got %+v, %v; want %+v", got, err, come)
+	}
+	b.server.say("220 hello\r\n")
+	b.client.hear("220 hello")
+	if shown != come.Client.Addr() {
+		t.Errorf("the server sees %s; want %s", shown, come.Client.Addr())
+	}
+}
