@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,8 +50,9 @@ func NewFail2ban(t *testing.T, gateway *harness.AdminGateway, logFile string) *F
 		f.config)
 	write("jail.conf", "[DEFAULT]\n")
 	ftpgate := gateway.Command("")
+	write("action.d/banned.conf", "[Definition]\nactionban = echo '<ip>' >>%s/banned\n", f.config)
 	write("jail.local", "[ftpgate]\nbackend = polling\nlogpath = %s\naction = ftpgate[ftpgate=%q, "+
-		"options=%q]\n",
+		"options=%q]\n banned\n",
 		logFile, "env "+ftpgate.Env[len(ftpgate.Env)-2]+" "+executable(t), "--socket="+gateway.Socket)
 	return f
 }
@@ -89,9 +91,13 @@ func (f *Fail2ban) Start() {
 	})
 }
 
-// Unban has fail2ban lift a ban.
+// Unban has fail2ban lift a ban, once it has carried that out: before the end of its first ban it lifts none.
 func (f *Fail2ban) Unban(address string) {
 	f.t.Helper()
+	harness.Await(f.t, "the end of fail2ban's ban of "+address, func() bool {
+		banned, _ := os.ReadFile(filepath.Join(f.config, "banned"))
+		return slices.Contains(strings.Fields(string(banned)), address)
+	})
 	if out, err := f.command("fail2ban-client", "-c", f.config, "unban",
 		address).CombinedOutput(); err != nil {
 		f.t.Fatalf("fail2ban-client unban: %v\n%s", err, out)
