@@ -21,17 +21,16 @@ const maxRules = 50_000
 
 // parser is the state between two lines.
 type parser struct {
-	set     *rule.Set
-	family  string // of iptables-save: "ip" or "ip6"
-	table   string // of iptables-save; empty: none is known
-	place   rule.Place
-	vars    map[string]string         // of a script
-	ipsets  map[string][]netip.Prefix // with addresses and prefixes alone
-	chains  map[rule.ChainKey]*chain
-	order   []rule.ChainKey
-	rules   int
-	script  bool // a line is a command of a shell
-	deleted bool // a line deletes a rule
+	set    *rule.Set
+	family string // of iptables-save: "ip" or "ip6"
+	table  string // of iptables-save; empty: none is known
+	place  rule.Place
+	vars   map[string]string         // of a script
+	ipsets map[string][]netip.Prefix // with addresses and prefixes alone
+	chains map[rule.ChainKey]*chain
+	order  []rule.ChainKey
+	rules  int
+	script bool // a line is a command of a shell
 }
 
 // chain is the rules of a chain, in its order.
