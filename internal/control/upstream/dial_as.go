@@ -9,8 +9,6 @@ import (
 	"net/netip"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"ftpgate/internal/kernel/system"
 )
 
@@ -60,19 +58,9 @@ func ownAddress(to netip.AddrPort) (netip.Addr, error) {
 // bind binds a socket to the gateway's own address and a port that the kernel chooses, and makes its
 // connection come from another address.
 func bind(fd int, own netip.Addr, to netip.AddrPort, source netip.Addr, show ShowSource) (func(), error) {
-	if err := unix.Bind(fd, system.Sockaddr(netip.AddrPortFrom(own, 0))); err != nil {
-		return nil, err
-	}
-	bound, err := unix.Getsockname(fd)
+	bound, err := system.Bind(fd, netip.AddrPortFrom(own, 0))
 	if err != nil {
 		return nil, err
 	}
-	at := netip.AddrPortFrom(own, 0)
-	switch bound := bound.(type) {
-	case *unix.SockaddrInet4:
-		at = netip.AddrPortFrom(own, uint16(bound.Port))
-	case *unix.SockaddrInet6:
-		at = netip.AddrPortFrom(own, uint16(bound.Port))
-	}
-	return show(at, to, source)
+	return show(bound, to, source)
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/dataplane/socket"
+	"ftpgate/internal/kernel/system"
 )
 
 // ErrTaken says that another receiver accepts the connections of an address already.
@@ -215,7 +216,7 @@ func (a *Acceptor) accept(l *listener, fd int) error {
 		c, peer, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch err {
 		case nil:
-			a.give(l, c, socket.AddrPort(peer))
+			a.give(l, c, system.AddrPort(peer))
 		case unix.EINTR, unix.ECONNABORTED:
 		default:
 			return err

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ftpgate/internal/kernel/system"
 )
 
 // Conn is a TCP connection that carries data. It is a net.Conn, and has what the relay needs of a
@@ -95,5 +97,5 @@ func (c *Conn) addr(ask func(fd int) (unix.Sockaddr, error)) net.Addr {
 		at, err = ask(fd)
 		return err
 	})
-	return net.TCPAddrFromAddrPort(AddrPort(at))
+	return net.TCPAddrFromAddrPort(system.AddrPort(at))
 }

@@ -87,14 +87,11 @@ func (d Dialer) show(fd int, own, target netip.AddrPort, source netip.Addr) (for
 	if d.Show == nil {
 		return nil, errNoSource
 	}
-	if err := unix.Bind(fd, system.Sockaddr(own)); err != nil {
-		return nil, os.NewSyscallError("bind", err)
-	}
-	bound, err := unix.Getsockname(fd)
+	bound, err := system.Bind(fd, own)
 	if err != nil {
-		return nil, os.NewSyscallError("getsockname", err)
+		return nil, err
 	}
-	return d.Show(AddrPort(bound), target, source)
+	return d.Show(bound, target, source)
 }
 
 // begin binds a socket and begins to connect it. The kernel shall choose the source port in connect(2) and

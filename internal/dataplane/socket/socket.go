@@ -81,14 +81,3 @@ func Control(raw syscall.RawConn, f func(fd int) error) error {
 	}
 	return err
 }
-
-// AddrPort returns a socket address in the form of pinholes; not valid for nil.
-func AddrPort(sa unix.Sockaddr) netip.AddrPort {
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
-	}
-	return netip.AddrPort{}
-}

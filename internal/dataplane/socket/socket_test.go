@@ -17,6 +17,7 @@ import (
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane/relaytest"
 	"ftpgate/internal/dataplane/socket"
+	"ftpgate/internal/kernel/system"
 )
 
 // listen listens at the one port.
@@ -53,7 +54,7 @@ func accept(t *testing.T, l *os.File) (c *socket.Conn, from netip.AddrPort) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	return c, socket.AddrPort(peer)
+	return c, system.AddrPort(peer)
 }
 
 // What is accepted or dialled resets its peer when it is closed, unless it is closed in order.

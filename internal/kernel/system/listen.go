@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"syscall"
 
@@ -85,6 +86,30 @@ func Sockaddr(at netip.AddrPort) unix.Sockaddr {
 		return &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
 	}
 	return &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
+}
+
+// AddrPort returns a socket address as an address and port, IPv4 as IPv4; not valid for nil.
+func AddrPort(sa unix.Sockaddr) netip.AddrPort {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
+	}
+	return netip.AddrPort{}
+}
+
+// Bind binds a socket to an address of this host. If the port is 0, the kernel chooses one now. Bind returns
+// what the socket is bound to.
+func Bind(fd int, at netip.AddrPort) (bound netip.AddrPort, err error) {
+	if err := unix.Bind(fd, Sockaddr(at)); err != nil {
+		return netip.AddrPort{}, os.NewSyscallError("bind", err)
+	}
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return netip.AddrPort{}, os.NewSyscallError("getsockname", err)
+	}
+	return AddrPort(sa), nil
 }
 
 // onDescriptor calls f with a socket's descriptor.
