@@ -242,7 +242,7 @@ func (a *analysis) ends(c *candidate, r rule.PathRule) {
 	}
 }
 
-// conditions carries over who may use the forward, and says what is lost.
+// conditions carries over which clients the rules admit, and notes what it cannot carry over.
 func (a *analysis) conditions(c *candidate, r rule.PathRule) {
 	switch name, one := r.Path.In.One(); {
 	case one && forward.CheckInterface(name) == nil && printable(name) == name:

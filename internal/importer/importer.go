@@ -2,8 +2,8 @@
 // iptables, nftables, and programs that make such rules. It finds the translations and helpers that FTP goes
 // through, and says what each forward replaces, what could not be carried over, and what to delete.
 //
-// It takes text and returns values: it neither reads nor changes the host's rules. What it cannot carry over
-// it says, with the line; it never widens without a word who may reach a server.
+// It takes text and returns values: it neither reads nor changes the host's rules. It lists what it cannot
+// carry over, with the line. If more clients can reach a server than before, a comment says so.
 package importer
 
 import (

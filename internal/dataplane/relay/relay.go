@@ -68,7 +68,7 @@ type Opener struct {
 	// Avoid reports ports that must not be used although no socket listens there; nil: none.
 	Avoid func(netip.AddrPort) bool
 
-	// Balancers are who may pass on the connection of a balanced pinhole's peer, with a header.
+	// Balancers can pass on the connection of a balanced pinhole's peer, with a header.
 	Balancers []netip.Prefix
 
 	WaitTime time.Duration // from Arm to the connection, unless Use is called; 0: pinhole.Lifetime

@@ -165,8 +165,8 @@ func TestUnbanRefused(t *testing.T) {
 	}
 }
 
-// A disk that does not answer is told, and holds up neither who reads nor the stop. Once it answers, the
-// changed file is in use.
+// The log names a disk that does not answer. The list of bans and the stop do not wait for it. Once it
+// answers, the changed file is in use.
 func TestDenyDiskHangs(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "denied")
 	synctest.Test(t, func(t *testing.T) {
